@@ -1,0 +1,240 @@
+//! From a chain to the node that decides for it, and back with the answer.
+//!
+//! # Contract
+//! What was surely not carried out is sent again until the caller's time, or the time that a shard may
+//! be without a leader, is over. What may have been carried out is repeated only when a repetition is
+//! recognised: reads, and inputs with a request id, a task token or an outbox origin.
+
+use std::time::Duration;
+
+use bristlecone_machine::reply;
+use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, input};
+use bristlecone_proto::node::{AwaitHistory, ChainCall, Request, Response, request, response};
+use bristlecone_proto::record;
+use bristlecone_storage::state::keys::slot_of;
+use tokio::time::Instant;
+
+use super::{Cluster, Result};
+use crate::shard::{CallError, Shard};
+
+/// How long a call waits for a shard that has no leader.
+const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+/// Pause before the same question is asked again.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// What is asked of a chain.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    Input(Input),
+    AwaitHistory(AwaitHistory),
+}
+
+impl Ask {
+    /// Whether asking twice does no harm.
+    fn is_repeatable(&self) -> bool {
+        let Self::Input(input) = self else { return true };
+        if input.origin.is_some() {
+            return true;
+        }
+        match &input.kind {
+            Some(kind) => is_repeatable(kind),
+            None => false,
+        }
+    }
+}
+
+fn is_repeatable(kind: &input::Kind) -> bool {
+    match kind {
+        input::Kind::Start(start) => !start.request_id.is_empty(),
+        input::Kind::SignalWithStart(start) => !start.request_id.is_empty(),
+        input::Kind::Signal(signal) => !signal.request_id.is_empty(),
+        input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
+        input::Kind::Describe(_)
+        | input::Kind::HistoryHead(_)
+        | input::Kind::ResetSticky(_)
+        | input::Kind::CompleteWorkflowTask(_)
+        | input::Kind::FailWorkflowTask(_)
+        | input::Kind::CompleteActivity(_)
+        | input::Kind::FailActivity(_)
+        | input::Kind::CancelActivity(_)
+        | input::Kind::HeartbeatActivity(_)
+        | input::Kind::Forget(_)
+        | input::Kind::Purge(_)
+        | input::Kind::Release(_)
+        | input::Kind::Harden(_)
+        | input::Kind::Wake(_) => true,
+        input::Kind::Terminate(_)
+        | input::Kind::Delete(_)
+        | input::Kind::Query(_)
+        | input::Kind::StartWorkflowTask(_)
+        | input::Kind::StartActivity(_)
+        | input::Kind::UndoWorkflowTaskStart(_)
+        | input::Kind::UndoActivityStart(_)
+        | input::Kind::StickyUnavailable(_)
+        | input::Kind::StartChild(_)
+        | input::Kind::ParentRecorded(_)
+        | input::Kind::ChildClosed(_)
+        | input::Kind::ParentClosed(_)
+        | input::Kind::SignalExternal(_)
+        | input::Kind::CancelExternal(_)
+        | input::Kind::Answer(_) => false,
+    }
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Done(Reply),
+    /// Not carried out; try again, there if a node is named.
+    Elsewhere(Option<u64>),
+    Unknown(Rejection),
+    Failed(Rejection),
+}
+
+impl Cluster {
+    /// Asks the chain, wherever it lives.
+    ///
+    /// # Errors
+    /// A rejection of the cluster's own (UNAVAILABLE, RESOURCE_EXHAUSTED, …); one by the chain is a reply.
+    pub(super) async fn ask(&self, chain: &ChainId, ask: Ask, deadline: Instant) -> Result<Reply> {
+        let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
+        let mut hint = None;
+        loop {
+            let view = self.meta();
+            let slot = slot_of(&chain.namespace_id, &chain.workflow_id);
+            let Some(shard) = view.shard_of(slot) else {
+                return Err(unavailable("the cluster has no shard map yet"));
+            };
+            let node = hint.take().or_else(|| self.leader_of(shard));
+            let attempt = match node {
+                Some(node) => self.attempt(node, shard, chain, ask.clone(), deadline).await,
+                None => Attempt::Elsewhere(None),
+            };
+            match attempt {
+                Attempt::Done(reply) => return Ok(reply),
+                Attempt::Failed(rejection) => return Err(rejection),
+                Attempt::Unknown(rejection) => {
+                    if !ask.is_repeatable() || Instant::now() + PAUSE >= give_up {
+                        return Err(rejection);
+                    }
+                }
+                Attempt::Elsewhere(next) => {
+                    if Instant::now() + PAUSE >= give_up {
+                        return Err(unavailable("the shard of this workflow has no leader at the moment"));
+                    }
+                    if next.is_some() && next != node {
+                        hint = next;
+                        continue;
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Who leads a shard, as far as this node knows.
+    pub(super) fn leader_of(&self, shard: &record::Shard) -> Option<u64> {
+        let local = self.inner.shards.get(shard.group_id);
+        let known = local.map(|local| local.group.leadership().borrow().leader);
+        match known {
+            Some(leader) => leader,
+            // Without a replica of its own this node asks where the leader should be.
+            None => Some(shard.preferred_leader).filter(|node| *node != 0),
+        }
+    }
+
+    async fn attempt(&self, node: u64, shard: &record::Shard, chain: &ChainId, ask: Ask, deadline: Instant) -> Attempt {
+        if node == self.inner.me {
+            return match self.inner.shards.get(shard.group_id) {
+                Some(local) => local_outcome(ask_shard(&local, chain, ask, deadline).await),
+                None => Attempt::Elsewhere(None),
+            };
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let kind = match ask {
+            Ask::Input(input) => request::Kind::Chain(ChainCall {
+                chain: Some(chain.clone()),
+                input: Some(input),
+                group_id: shard.group_id,
+                generation: shard.generation,
+            }),
+            Ask::AwaitHistory(head) => request::Kind::AwaitHistory(AwaitHistory {
+                group_id: shard.group_id,
+                generation: shard.generation,
+                ..head
+            }),
+        };
+        match self.inner.peers.call(node, Request { timeout_ms: 0, kind: Some(kind) }, left).await {
+            Ok(Response { kind: Some(response::Kind::Reply(reply)) }) => Attempt::Done(reply),
+            Ok(Response { kind: Some(response::Kind::NotLeader(not)) }) => {
+                Attempt::Elsewhere(Some(not.node_id).filter(|hint| *hint != 0))
+            }
+            Ok(Response { kind: Some(response::Kind::WrongShard(_)) }) => Attempt::Elsewhere(None),
+            Ok(Response { kind: Some(response::Kind::Failed(rejection)) }) => {
+                if rejection.code == reply::code::UNAVAILABLE {
+                    Attempt::Unknown(rejection)
+                } else {
+                    Attempt::Failed(rejection)
+                }
+            }
+            Ok(_) => Attempt::Failed(reply::plain(reply::code::INTERNAL, "a node gave an answer that makes no sense")),
+            Err(error) if error.outcome_unknown() => Attempt::Unknown(unavailable(&error.to_string())),
+            Err(_) => Attempt::Elsewhere(None),
+        }
+    }
+
+    /// Answers what another node asked of a shard that it believes to be led from here.
+    pub(super) async fn serve_chain(&self, group_id: u64, chain: &ChainId, ask: Ask, deadline: Instant) -> response::Kind {
+        let Some(local) = self.inner.shards.get(group_id) else {
+            return response::Kind::WrongShard(Default::default());
+        };
+        match ask_shard(&local, chain, ask, deadline).await {
+            Ok(reply) => response::Kind::Reply(reply),
+            Err(CallError::NotLeader { hint }) => {
+                response::Kind::NotLeader(bristlecone_proto::node::NotLeader { node_id: hint.unwrap_or(0) })
+            }
+            Err(CallError::WrongShard) => response::Kind::WrongShard(Default::default()),
+            Err(error) => response::Kind::Failed(failure(&error)),
+        }
+    }
+}
+
+async fn ask_shard(shard: &Shard, chain: &ChainId, ask: Ask, deadline: Instant) -> std::result::Result<Reply, CallError> {
+    match ask {
+        Ask::Input(Input { kind: Some(input::Kind::Query(query)), .. }) => {
+            shard.query(chain.clone(), query, deadline).await
+        }
+        Ask::Input(input) => shard.call(chain.clone(), input, Some(deadline)).await,
+        Ask::AwaitHistory(head) => shard.await_history(head, deadline).await,
+    }
+}
+
+fn local_outcome(outcome: std::result::Result<Reply, CallError>) -> Attempt {
+    match outcome {
+        Ok(reply) => Attempt::Done(reply),
+        Err(CallError::NotLeader { hint }) => Attempt::Elsewhere(hint),
+        Err(CallError::WrongShard) => Attempt::Elsewhere(None),
+        Err(error @ CallError::Unknown) => Attempt::Unknown(failure(&error)),
+        Err(error @ (CallError::Busy | CallError::Quarantined(_))) => Attempt::Failed(failure(&error)),
+    }
+}
+
+fn failure(error: &CallError) -> Rejection {
+    match error {
+        CallError::NotLeader { .. } | CallError::WrongShard | CallError::Unknown => unavailable(&error.to_string()),
+        CallError::Busy => overloaded(&error.to_string()),
+        CallError::Quarantined(_) => reply::failed_precondition(format!("the workflow is out of service: {error}")),
+    }
+}
+
+pub(super) fn unavailable(message: &str) -> Rejection {
+    reply::plain(reply::code::UNAVAILABLE, message)
+}
+
+fn overloaded(message: &str) -> Rejection {
+    use bristlecone_proto::temporal::api::enums::v1::{ResourceExhaustedCause, ResourceExhaustedScope};
+    let detail = bristlecone_proto::temporal::api::errordetails::v1::ResourceExhaustedFailure {
+        cause: ResourceExhaustedCause::SystemOverloaded.into(),
+        scope: ResourceExhaustedScope::System.into(),
+    };
+    reply::with_detail(reply::code::RESOURCE_EXHAUSTED, message, &detail)
+}

@@ -1,0 +1,36 @@
+//! DeleteWorkflowExecution, and the removal of runs whose retention is over.
+
+use bristlecone_proto::chain::Purge;
+use bristlecone_proto::temporal::api::workflowservice::v1::DeleteWorkflowExecutionRequest;
+
+use crate::draft::Draft;
+use crate::terminate::{self, Terminate};
+use crate::{Step, reply};
+
+/// An open run is terminated first, so that its parent and children hear of it. Nothing of it stays.
+pub(crate) fn delete(mut draft: Draft<'_>, request: &DeleteWorkflowExecutionRequest) -> Step {
+    let run_id = match draft.find(request.workflow_execution.as_ref()) {
+        Ok(run_id) => run_id,
+        Err(rejection) => return draft.reject(rejection),
+    };
+    if draft.run(&run_id).is_running() {
+        let terminate = Terminate {
+            reason: "Delete workflow execution",
+            details: None,
+            identity: "history-service",
+            links: &[],
+        };
+        terminate::run(&mut draft, &run_id, terminate);
+    }
+    draft.purge(&run_id);
+    draft.finish(reply::done())
+}
+
+/// Removes a closed run; an open or unknown one is left alone.
+pub(crate) fn purge(mut draft: Draft<'_>, purge: &Purge) -> Step {
+    if draft.get(&purge.run_id).is_none_or(|run| run.is_running()) {
+        return draft.unchanged(reply::done());
+    }
+    draft.purge(&purge.run_id);
+    draft.finish(reply::done())
+}

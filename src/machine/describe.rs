@@ -1,0 +1,237 @@
+//! DescribeWorkflowExecution.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bristlecone_proto::chain::{ChainId, reply::Kind};
+use bristlecone_proto::record;
+use bristlecone_proto::temporal::api::activity::v1::ActivityOptions;
+use bristlecone_proto::temporal::api::common::v1::{ActivityType, Callback, RetryPolicy, WorkflowExecution};
+use bristlecone_proto::temporal::api::enums::v1::{
+    CallbackState, PendingActivityState, PendingWorkflowTaskState, TaskQueueKind,
+};
+use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::workflow::v1::pending_activity_info::{PauseInfo, pause_info};
+use bristlecone_proto::temporal::api::workflow::v1::{
+    CallbackInfo, PendingActivityInfo, PendingChildExecutionInfo, PendingWorkflowTaskInfo, RequestIdInfo,
+    WorkflowExecutionConfig, WorkflowExecutionExtendedInfo, WorkflowExecutionInfo, callback_info,
+};
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
+};
+
+use crate::chain::Run;
+use crate::draft::{Draft, normal_queue};
+use crate::stamp::{UnixNanos, duration, duration_nanos, nanos, timestamp};
+use crate::{Step, activity, deadline, reply, successor};
+
+/// As in [`crate::history_head`], a soft start is written before anybody sees it.
+pub(crate) fn describe(mut draft: Draft<'_>, request: &DescribeWorkflowExecutionRequest) -> Step {
+    let run_id = match draft.find(request.execution.as_ref()) {
+        Ok(run_id) => run_id,
+        Err(rejection) => return draft.reject(rejection),
+    };
+    let hardens = draft.run(&run_id).soft_start.is_some();
+    if hardens {
+        draft.begin_transition(&run_id);
+    }
+    let response = response(draft.id(), draft.run(&run_id), draft.now());
+    let reply = reply::of(Kind::Describe(response));
+    if hardens { draft.finish(reply) } else { draft.unchanged(reply) }
+}
+
+fn response(chain: &ChainId, run: &Run, now: UnixNanos) -> DescribeWorkflowExecutionResponse {
+    DescribeWorkflowExecutionResponse {
+        execution_config: Some(config(run)),
+        workflow_execution_info: Some(info(chain, run)),
+        pending_activities: run.activities.iter().map(|(_, activity)| pending_activity(activity, now)).collect(),
+        pending_children: run.children.iter().map(|(_, child)| pending_child(child)).collect(),
+        pending_workflow_task: run.head.workflow_task.as_ref().map(pending_task),
+        callbacks: callbacks(run),
+        pending_nexus_operations: Vec::new(),
+        workflow_extended_info: Some(extended_info(run)),
+    }
+}
+
+fn config(run: &Run) -> WorkflowExecutionConfig {
+    WorkflowExecutionConfig {
+        task_queue: Some(TaskQueue {
+            name: normal_queue(run).into(),
+            kind: TaskQueueKind::Normal.into(),
+            ..TaskQueue::default()
+        }),
+        workflow_execution_timeout: run.started.workflow_execution_timeout,
+        workflow_run_timeout: run.started.workflow_run_timeout,
+        default_workflow_task_timeout: run.started.workflow_task_timeout,
+        user_metadata: run.user_metadata.as_deref().cloned(),
+    }
+}
+
+fn info(chain: &ChainId, run: &Run) -> WorkflowExecutionInfo {
+    let this = WorkflowExecution { workflow_id: chain.workflow_id.clone(), run_id: run.id.clone() };
+    let execution_time = successor::execution_time(run);
+    let close_time = run.head.close_time.as_ref();
+    let versioning = run.head.versioning.as_ref();
+    let version = versioning.and_then(|versioning| versioning.deployment_version.as_ref());
+    WorkflowExecutionInfo {
+        root_execution: run.started.root_workflow_execution.clone().or_else(|| Some(this.clone())),
+        execution: Some(this),
+        r#type: run.started.workflow_type.clone(),
+        start_time: Some(timestamp(run.start_time)),
+        close_time: close_time.copied(),
+        status: run.head.status,
+        history_length: run.head.next_event_id - 1,
+        parent_namespace_id: run.started.parent_workflow_namespace_id.clone(),
+        parent_execution: run.started.parent_workflow_execution.clone(),
+        execution_time: Some(timestamp(execution_time)),
+        memo: Some(run.fields.memo.clone().unwrap_or_default()),
+        search_attributes: Some(run.fields.search_attributes.clone().unwrap_or_default()),
+        auto_reset_points: run.head.auto_reset_points.clone(),
+        task_queue: normal_queue(run).into(),
+        state_transition_count: run.head.transitions,
+        history_size_bytes: run.head.history_size,
+        most_recent_worker_version_stamp: run.head.worker_version.clone(),
+        execution_duration: close_time.map(|close| duration(nanos(close).saturating_sub(execution_time).max(0))),
+        assigned_build_id: String::new(),
+        inherited_build_id: run.started.inherited_build_id.clone(),
+        first_run_id: run.started.first_execution_run_id.clone(),
+        versioning_info: versioning.cloned(),
+        worker_deployment_name: version.map(|version| version.deployment_name.clone()).unwrap_or_default(),
+        priority: run.head.priority.clone(),
+        external_payload_size_bytes: run.head.external_payload_bytes,
+        external_payload_count: run.head.external_payload_count,
+    }
+}
+
+fn extended_info(run: &Run) -> WorkflowExecutionExtendedInfo {
+    let request_id_infos: BTreeMap<String, RequestIdInfo> = run
+        .head
+        .request_ids
+        .iter()
+        .map(|(id, info)| {
+            let buffered = info.event_id == 0;
+            (id.clone(), RequestIdInfo { event_type: info.event_type, event_id: info.event_id, buffered })
+        })
+        .collect();
+    WorkflowExecutionExtendedInfo {
+        execution_expiration_time: run.started.workflow_execution_expiration_time,
+        run_expiration_time: deadline::run_expiration(run).map(timestamp),
+        cancel_requested: run.head.cancel_requested,
+        last_reset_time: run.head.last_reset_time,
+        original_start_time: Some(timestamp(run.start_time)),
+        reset_run_id: run.head.reset_run_id.clone(),
+        request_id_infos,
+        ..WorkflowExecutionExtendedInfo::default()
+    }
+}
+
+fn pending_task(task: &record::WorkflowTask) -> PendingWorkflowTaskInfo {
+    let state = if task.started_event_id == 0 {
+        PendingWorkflowTaskState::Scheduled
+    } else {
+        PendingWorkflowTaskState::Started
+    };
+    PendingWorkflowTaskInfo {
+        state: state.into(),
+        scheduled_time: task.scheduled_time,
+        original_scheduled_time: task.original_scheduled_time,
+        started_time: task.started_time,
+        attempt: task.attempt,
+    }
+}
+
+fn pending_child(child: &record::Child) -> PendingChildExecutionInfo {
+    PendingChildExecutionInfo {
+        workflow_id: child.workflow_id.clone(),
+        run_id: child.run_id.clone(),
+        workflow_type_name: child.workflow_type.clone(),
+        initiated_id: child.initiated_event_id,
+        parent_close_policy: child.parent_close_policy,
+    }
+}
+
+fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivityInfo {
+    let policy = pending.retry_policy.clone().unwrap_or_default();
+    let started = activity::is_started(pending);
+    let waits = pending.scheduled_time.as_ref().is_some_and(|at| nanos(at) > now) && !started;
+    let schedule_to_close = duration_nanos(pending.schedule_to_close_timeout.as_ref());
+    let first = pending.first_scheduled_time.as_ref().map_or(0, nanos);
+    let worker = if pending.identity.is_empty() { &pending.last_worker_identity } else { &pending.identity };
+    PendingActivityInfo {
+        activity_id: pending.activity_id.clone(),
+        activity_type: Some(ActivityType { name: pending.activity_type.clone() }),
+        state: activity_state(pending, started).into(),
+        heartbeat_details: pending.heartbeat_details.clone(),
+        last_heartbeat_time: pending.last_heartbeat_time,
+        last_started_time: pending.started_time,
+        attempt: pending.attempt.max(1),
+        maximum_attempts: policy.maximum_attempts,
+        scheduled_time: pending.scheduled_time,
+        expiration_time: (schedule_to_close > 0).then(|| timestamp(first.saturating_add(schedule_to_close))),
+        last_failure: pending.last_failure.clone(),
+        last_worker_identity: worker.clone(),
+        last_worker_version_stamp: pending.last_worker_version.clone(),
+        current_retry_interval: if started { None } else { pending.current_retry_interval },
+        last_attempt_complete_time: pending.last_attempt_complete_time,
+        next_attempt_schedule_time: if waits { pending.scheduled_time } else { None },
+        paused: pending.paused,
+        last_deployment_version: pending.last_deployment_version.clone(),
+        priority: pending.priority.clone(),
+        pause_info: pause(pending),
+        activity_options: Some(options(pending, policy)),
+        ..PendingActivityInfo::default()
+    }
+}
+
+fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityState {
+    match (pending.cancel_requested, started, pending.paused) {
+        (true, ..) => PendingActivityState::CancelRequested,
+        (false, true, true) => PendingActivityState::PauseRequested,
+        (false, true, false) => PendingActivityState::Started,
+        (false, false, true) => PendingActivityState::Paused,
+        (false, false, false) => PendingActivityState::Scheduled,
+    }
+}
+
+fn pause(pending: &record::Activity) -> Option<PauseInfo> {
+    let manual =
+        pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
+    pending.paused.then(|| PauseInfo {
+        pause_time: pending.paused_time,
+        paused_by: Some(pause_info::PausedBy::Manual(manual)),
+    })
+}
+
+fn options(pending: &record::Activity, policy: RetryPolicy) -> ActivityOptions {
+    ActivityOptions {
+        task_queue: Some(TaskQueue {
+            name: pending.task_queue.clone(),
+            normal_name: pending.task_queue.clone(),
+            ..TaskQueue::default()
+        }),
+        schedule_to_close_timeout: pending.schedule_to_close_timeout,
+        schedule_to_start_timeout: pending.schedule_to_start_timeout,
+        start_to_close_timeout: pending.start_to_close_timeout,
+        heartbeat_timeout: pending.heartbeat_timeout,
+        retry_policy: Some(RetryPolicy { non_retryable_error_types: Vec::new(), ..policy }),
+        priority: pending.priority.clone(),
+    }
+}
+
+/// Callbacks that are called when the run closes; those of a closed run are not told of here.
+fn callbacks(run: &Run) -> Vec<CallbackInfo> {
+    if !run.is_running() {
+        return Vec::new();
+    }
+    let of = |callback: &Callback| CallbackInfo {
+        callback: Some(callback.clone()),
+        trigger: Some(callback_info::Trigger {
+            variant: Some(callback_info::trigger::Variant::WorkflowClosed(callback_info::WorkflowClosed {})),
+        }),
+        registration_time: Some(timestamp(run.start_time)),
+        state: CallbackState::Standby.into(),
+        ..CallbackInfo::default()
+    };
+    run.started.completion_callbacks.iter().chain(&run.head.attached_callbacks).map(of).collect()
+}

@@ -1,0 +1,54 @@
+//! Activities: pending from their scheduled event to the event that closes them.
+
+use bristlecone_proto::record;
+use bristlecone_proto::temporal::api::history::v1::{
+    ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
+    ActivityTaskStartedEventAttributes, HistoryEvent,
+};
+
+use crate::chain::Run;
+use crate::tasks;
+
+pub fn scheduled(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskScheduledEventAttributes, batch_id: i64) {
+    let activity = record::Activity {
+        scheduled_event_id: event.event_id,
+        scheduled_batch_id: batch_id,
+        activity_id: a.activity_id.clone(),
+        activity_type: a.activity_type.as_ref().map(|t| t.name.clone()).unwrap_or_default(),
+        task_queue: a.task_queue.as_ref().map(|q| q.name.clone()).unwrap_or_default(),
+        schedule_to_close_timeout: a.schedule_to_close_timeout,
+        schedule_to_start_timeout: a.schedule_to_start_timeout,
+        start_to_close_timeout: a.start_to_close_timeout,
+        heartbeat_timeout: a.heartbeat_timeout,
+        retry_policy: a.retry_policy.clone(),
+        attempt: 1,
+        first_scheduled_time: event.event_time,
+        scheduled_time: event.event_time,
+        offered: true,
+        priority: tasks::merge(run.head.priority.as_ref(), a.priority.as_ref()),
+        ..record::Activity::default()
+    };
+    run.activity_ids.put(a.activity_id.clone(), event.event_id);
+    run.activities.put(event.event_id, activity);
+}
+
+pub fn started(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskStartedEventAttributes) {
+    let Some(activity) = run.activities.get_mut(&a.scheduled_event_id) else { return };
+    activity.started_time = event.event_time;
+    activity.attempt = a.attempt;
+    activity.request_id.clone_from(&a.request_id);
+    activity.identity.clone_from(&a.identity);
+    activity.offered = false;
+}
+
+pub fn cancel_requested(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskCancelRequestedEventAttributes) {
+    let Some(activity) = run.activities.get_mut(&a.scheduled_event_id) else { return };
+    activity.cancel_requested = true;
+    activity.cancel_requested_event_id = event.event_id;
+}
+
+pub fn closed(run: &mut Run, scheduled_event_id: i64) {
+    if let Some(activity) = run.activities.remove(&scheduled_event_id) {
+        run.activity_ids.remove(&activity.activity_id);
+    }
+}

@@ -1,0 +1,59 @@
+//! The rows in which a chain differs after a step: what the shell has to write.
+//!
+//! Keys and encodings are the shell's business (`src/shard/keys.rs`); here stands which rows there are.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bristlecone_proto::chain::Send;
+use bristlecone_proto::record;
+use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+
+use crate::chain::ReceiptKey;
+use crate::stamp::UnixNanos;
+
+/// One row to write; `None` removes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    Chain(Option<record::Chain>),
+    Head { run_id: String, head: Option<record::Head> },
+    Fields { run_id: String, fields: Option<record::Fields> },
+    Activity { run_id: String, scheduled_event_id: i64, activity: Option<record::Activity> },
+    Timer { run_id: String, started_event_id: i64, timer: Option<record::Timer> },
+    Child { run_id: String, initiated_event_id: i64, child: Option<record::Child> },
+    ExternalSignal { run_id: String, initiated_event_id: i64, external: Option<record::External> },
+    ExternalCancel { run_id: String, initiated_event_id: i64, external: Option<record::External> },
+    Buffered { run_id: String, arrival: i64, event: Option<HistoryEvent> },
+    SignalRequest { run_id: String, request_id: String, seen: bool },
+    /// A batch of events; `first_event_id` is the id of the first of them. Batches are never rewritten.
+    History { run_id: String, first_event_id: i64, events: Vec<HistoryEvent> },
+    Task { key: TaskKey, task: Option<record::Task> },
+    /// The chain's wake-up time.
+    Deadline { due: UnixNanos, armed: bool },
+    Send { sequence: u64, send: Option<Send> },
+    Receipt { key: ReceiptKey, receipt: Option<record::Receipt> },
+    /// What listings show of a run; both are given so that index rows can be moved.
+    Visibility { run_id: String, before: Option<record::Visibility>, now: Option<record::Visibility> },
+    /// Every row of the run goes (retention, deletion): history batches, closed-run rows, listings.
+    PurgeRun { run_id: String },
+}
+
+/// Where a task stands in its queue's backlog. It follows from the state of what it is for, so the
+/// row is found again without being remembered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskKey {
+    pub kind: TaskKind,
+    pub queue: String,
+    /// 1 (first) to 5; 3 when nothing was asked for.
+    pub priority: u8,
+    /// When it was scheduled: within a priority the older goes first.
+    pub scheduled: UnixNanos,
+    pub run_id: String,
+    pub scheduled_event_id: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskKind {
+    Workflow,
+    Activity,
+}

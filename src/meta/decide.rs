@@ -1,0 +1,198 @@
+//! What a change of the metadata comes to: pure, on the view that the change will be applied to.
+
+use bristlecone_machine::reply;
+use bristlecone_machine::stamp::timestamp;
+use bristlecone_proto::chain::Rejection;
+use bristlecone_proto::node::{AllocateNode, MetaReply, RenameNamespace, SetMemberState, meta_call};
+use bristlecone_proto::record;
+use bristlecone_proto::record::member::State;
+use bristlecone_proto::temporal::api::errordetails::v1::NamespaceAlreadyExistsFailure;
+use bristlecone_storage::runtime::UnixNanos;
+use bristlecone_storage::state::BatchBuilder;
+use bristlecone_storage::state::keys::{Id, Key, META_SLOT};
+
+use super::view::MetaView;
+
+/// Members that a cluster has at most, the removed ones not counted.
+const MEMBERS_MAX: usize = 256;
+/// Namespaces at most.
+const NAMESPACES_MAX: usize = 10_000;
+
+/// The rows that the change writes, and the answer once they are applied. An empty batch changes nothing.
+pub fn decide(
+    view: &MetaView,
+    call: meta_call::Kind,
+    now: UnixNanos,
+) -> Result<(BatchBuilder, MetaReply), Rejection> {
+    let mut rows = BatchBuilder::new();
+    let mut reply = MetaReply { cluster: Some(view.cluster.clone()), ..MetaReply::default() };
+    match call {
+        meta_call::Kind::PutNamespace(namespace) => reply.namespace = Some(put_namespace(view, &mut rows, namespace)?),
+        meta_call::Kind::RenameNamespace(rename) => reply.namespace = Some(rename_namespace(view, &mut rows, rename)?),
+        meta_call::Kind::AllocateNode(request) => reply.member = Some(allocate_node(view, &mut rows, request, now)?),
+        meta_call::Kind::SetMemberState(request) => reply.member = Some(set_member_state(view, &mut rows, request)?),
+        meta_call::Kind::UpdateMember(member) => reply.member = Some(update_member(view, &mut rows, member)?),
+        meta_call::Kind::PutShard(shard) => {
+            if view.shard(shard.group_id).is_none_or(|known| **known != shard) {
+                rows.put_row(META_SLOT, &Key::Shard { group: shard.group_id }, &shard);
+            }
+        }
+    }
+    Ok((rows, reply))
+}
+
+/// The first rows of a cluster.
+pub fn found(cluster: &record::Cluster, first: &record::Member, shards: &[record::Shard]) -> BatchBuilder {
+    let mut rows = BatchBuilder::new();
+    rows.put_row(META_SLOT, &Key::Cluster, cluster);
+    rows.put_row(META_SLOT, &Key::Member { node: first.node_id }, first);
+    for shard in shards {
+        rows.put_row(META_SLOT, &Key::Shard { group: shard.group_id }, shard);
+    }
+    rows
+}
+
+/// Creates a namespace (version 0 in the record) or replaces it (the version that the change was made from).
+fn put_namespace(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    mut namespace: record::Namespace,
+) -> Result<record::Namespace, Rejection> {
+    let known = view.namespace_by_id(&namespace.id);
+    match known {
+        None => {
+            if view.namespace(&namespace.name).is_some() {
+                return Err(reply::with_detail(
+                    reply::code::ALREADY_EXISTS,
+                    "Namespace already exists.",
+                    &NamespaceAlreadyExistsFailure {},
+                ));
+            }
+            if view.namespaces().count() >= NAMESPACES_MAX {
+                return Err(reply::plain(
+                    reply::code::RESOURCE_EXHAUSTED,
+                    format!("the cluster has {NAMESPACES_MAX} namespaces, its limit"),
+                ));
+            }
+            let id = namespace.id.clone().into_bytes();
+            rows.put(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT), &id);
+        }
+        Some(known) if known.record.version != namespace.version => {
+            return Err(reply::plain(reply::code::UNAVAILABLE, "the namespace was changed meanwhile, try again"));
+        }
+        Some(known) if known.record.name != namespace.name => {
+            return Err(reply::invalid_argument("a namespace is not renamed this way"));
+        }
+        Some(_) => {}
+    }
+    namespace.version += 1;
+    rows.put_row(META_SLOT, &Key::Namespace { namespace: Id::new(&namespace.id) }, &namespace);
+    Ok(namespace)
+}
+
+fn rename_namespace(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    rename: RenameNamespace,
+) -> Result<record::Namespace, Rejection> {
+    let known = view.namespace_by_id(&rename.id).ok_or_else(|| reply::not_found("Namespace not found."))?;
+    if view.namespace(&rename.new_name).is_some() {
+        return Err(reply::plain(reply::code::ALREADY_EXISTS, "Namespace already exists."));
+    }
+    let mut namespace = known.record.clone();
+    rows.delete(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT));
+    namespace.name = rename.new_name;
+    namespace.version += 1;
+    let id = namespace.id.clone().into_bytes();
+    rows.put(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT), &id);
+    rows.put_row(META_SLOT, &Key::Namespace { namespace: Id::new(&namespace.id) }, &namespace);
+    Ok(namespace)
+}
+
+fn allocate_node(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    request: AllocateNode,
+    now: UnixNanos,
+) -> Result<record::Member, Rejection> {
+    if let Some(member) = view.node_for_request(&request.request_key).and_then(|node| view.member(node)) {
+        return Ok((**member).clone());
+    }
+    let mut member = request.member.ok_or_else(|| reply::invalid_argument("a joining node must say who it is"))?;
+    if let Some(taken) = view.present_members().find(|known| {
+        known.internal_address == member.internal_address || (!member.name.is_empty() && known.name == member.name)
+    }) {
+        return Err(reply::plain(
+            reply::code::ALREADY_EXISTS,
+            format!(
+                "node {} already has the name {} and the address {}; if it is lost for ever, remove it first: \
+                 bristlecone cluster remove {}",
+                taken.node_id, taken.name, taken.internal_address, taken.node_id
+            ),
+        ));
+    }
+    if view.present_members().count() >= MEMBERS_MAX {
+        return Err(reply::plain(reply::code::RESOURCE_EXHAUSTED, format!("the cluster has {MEMBERS_MAX} members, its limit")));
+    }
+    let mut cluster = view.cluster.clone();
+    member.node_id = cluster.next_node_id;
+    if member.name.is_empty() {
+        member.name = format!("n{}", member.node_id);
+    }
+    member.joined = Some(timestamp(now));
+    member.set_state(State::Active);
+    cluster.next_node_id += 1;
+    rows.put_row(META_SLOT, &Key::Cluster, &cluster);
+    rows.put_row(META_SLOT, &Key::Member { node: member.node_id }, &member);
+    rows.put(
+        &Key::NodeRequest { request: request.request_key.as_str().into() }.encode(META_SLOT),
+        &member.node_id.to_be_bytes(),
+    );
+    Ok(member)
+}
+
+fn set_member_state(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    request: SetMemberState,
+) -> Result<record::Member, Rejection> {
+    let known = view
+        .member(request.node_id)
+        .ok_or_else(|| reply::not_found(format!("node {} is not a member of this cluster", request.node_id)))?;
+    let wanted = request.state();
+    if known.state() == State::Removed && wanted != State::Removed {
+        return Err(reply::failed_precondition(format!(
+            "node {} was removed; a removed node never comes back: join it anew with an empty data directory",
+            request.node_id
+        )));
+    }
+    let mut member = (**known).clone();
+    if member.state() != wanted {
+        member.set_state(wanted);
+        rows.put_row(META_SLOT, &Key::Member { node: member.node_id }, &member);
+    }
+    Ok(member)
+}
+
+/// A member reports its addresses and version after a start.
+fn update_member(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    report: record::Member,
+) -> Result<record::Member, Rejection> {
+    let known = view
+        .member(report.node_id)
+        .ok_or_else(|| reply::not_found(format!("node {} is not a member of this cluster", report.node_id)))?;
+    let mut member = (**known).clone();
+    member.api_address = report.api_address;
+    member.internal_address = report.internal_address;
+    member.version = report.version;
+    member.locality = report.locality;
+    if !report.name.is_empty() {
+        member.name = report.name;
+    }
+    if member != **known {
+        rows.put_row(META_SLOT, &Key::Member { node: member.node_id }, &member);
+    }
+    Ok(member)
+}

@@ -1,0 +1,369 @@
+//! The queues that this node brokers: which polls wait, which tasks are offered, who gets what.
+//!
+//! # Contract
+//! Plain state without I/O; the caller carries out the matches and reports what became of them.
+//! Within a queue the most urgent task goes to the poll that has waited longest. A match takes both
+//! out; [`Brokers::settle`] puts back what was not used up.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use bristlecone_machine::stamp::{nanos, timestamp};
+use bristlecone_proto::chain::Poll;
+use bristlecone_proto::node::claim_result::Outcome;
+use bristlecone_proto::node::{Offer, OfferedTask, PollRegister, QueueDescription, QueueKey};
+use bristlecone_proto::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueStats};
+use bristlecone_storage::runtime::UnixNanos;
+use tokio::time::Instant;
+
+/// Tasks of one queue that are held; shards offer the others again later.
+const TASKS_MAX: usize = 4_096;
+/// Queues that one node brokers.
+const QUEUES_MAX: usize = 100_000;
+/// Pollers of one queue that are remembered for describe.
+const POLLERS_MAX: usize = 200;
+/// A sticky queue without polls for so long has lost its worker.
+const STICKY_IDLE: Duration = Duration::from_secs(10);
+/// Pollers are shown, and idle queues kept, for so long.
+const MEMORY: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Default)]
+pub struct Brokers {
+    queues: HashMap<QueueKey, Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// The longest waiting first.
+    polls: VecDeque<Waiting>,
+    /// The most urgent first.
+    tasks: BTreeMap<TaskOrder, Offered>,
+    /// Polls and tasks that are being matched: a repeated registration or offer of them is ignored.
+    claimed_polls: HashSet<(u64, u64)>,
+    claimed_tasks: HashSet<TaskOrder>,
+    /// By identity: when it polled last.
+    pollers: HashMap<String, (UnixNanos, Poll)>,
+    /// Backlog of each shard as it said: count, scheduled time of the oldest.
+    backlogs: HashMap<u64, Backlog>,
+    used: Instant,
+    last_poll: Instant,
+    /// Its worker said goodbye.
+    shut: bool,
+}
+
+#[derive(Debug)]
+struct Backlog {
+    count: u64,
+    oldest: Option<UnixNanos>,
+    said: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    poll: Poll,
+    until: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Offered {
+    node: u64,
+    group_id: u64,
+    task: OfferedTask,
+}
+
+/// Priority, age, and what makes a task unique.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct TaskOrder {
+    priority: u32,
+    scheduled: UnixNanos,
+    run_id: String,
+    event: i64,
+    query: u64,
+    attempt: i32,
+    stamp: i32,
+}
+
+/// A task for a poll: to be claimed at the task's shard.
+#[derive(Debug)]
+pub struct Match {
+    pub queue: QueueKey,
+    pub poll: Poll,
+    pub task: OfferedTask,
+    /// Who offered it.
+    pub node: u64,
+    pub group_id: u64,
+    until: Instant,
+}
+
+impl Brokers {
+    /// A poll waits, or still waits.
+    pub fn register(&mut self, register: PollRegister, now: Instant, wall: UnixNanos) -> Vec<Match> {
+        let (Some(key), Some(poll)) = (register.queue, register.poll) else { return Vec::new() };
+        let until = now + Duration::from_millis(register.left_ms);
+        let Some(queue) = self.queue(&key, now) else { return Vec::new() };
+        queue.note_poll(&poll, now, wall);
+        let id = (poll.node_id, poll.poll_id);
+        if queue.claimed_polls.contains(&id) || queue.polls.iter().any(|w| (w.poll.node_id, w.poll.poll_id) == id) {
+            return Vec::new();
+        }
+        queue.polls.push_back(Waiting { poll, until });
+        queue.matches(&key, now)
+    }
+
+    pub fn cancel(&mut self, key: &QueueKey, node: u64, poll_ids: &[u64]) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.polls.retain(|w| w.poll.node_id != node || !poll_ids.contains(&w.poll.poll_id));
+        }
+    }
+
+    /// A shard has tasks. Also returns those that a sticky queue without a worker cannot serve.
+    pub fn offer(&mut self, node: u64, offer: Offer, now: Instant) -> (Vec<Match>, Vec<OfferedTask>) {
+        let Some(key) = offer.queue else { return (Vec::new(), Vec::new()) };
+        let Some(queue) = self.queue(&key, now) else { return (Vec::new(), Vec::new()) };
+        queue.used = now;
+        queue.backlogs.insert(
+            offer.group_id,
+            Backlog { count: offer.backlog_count, oldest: offer.oldest.as_ref().map(nanos), said: now },
+        );
+        let deserted = queue.polls.is_empty()
+            && queue.claimed_polls.is_empty()
+            && (queue.shut || now.duration_since(queue.last_poll) > STICKY_IDLE);
+        let mut orphans = Vec::new();
+        for task in offer.tasks {
+            if deserted && task.sticky {
+                orphans.push(task);
+                continue;
+            }
+            let order = TaskOrder::of(&task);
+            if queue.claimed_tasks.contains(&order) {
+                continue;
+            }
+            // The later offer knows better who leads the shard.
+            queue.tasks.insert(order, Offered { node, group_id: offer.group_id, task });
+            if queue.tasks.len() > TASKS_MAX {
+                queue.tasks.pop_last();
+            }
+        }
+        (queue.matches(&key, now), orphans)
+    }
+
+    /// What became of a match.
+    pub fn settle(&mut self, matched: Match, outcome: Outcome, now: Instant) -> Vec<Match> {
+        let Match { queue: key, poll, task, node, group_id, until } = matched;
+        let Some(queue) = self.queue(&key, now) else { return Vec::new() };
+        let order = TaskOrder::of(&task);
+        queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
+        queue.claimed_tasks.remove(&order);
+        match outcome {
+            Outcome::Started => {}
+            // The poll waited longest already: it stays first.
+            Outcome::Stale | Outcome::NoPollers | Outcome::Unspecified => {
+                queue.polls.push_front(Waiting { poll, until });
+            }
+            // The shard offers again when it can; until then the poll takes other tasks.
+            Outcome::Retry => {
+                queue.polls.push_front(Waiting { poll, until });
+                tracing::debug!(node, group_id, queue = key.name, "a claim was not decided");
+            }
+        }
+        queue.matches(&key, now)
+    }
+
+    /// Marks a sticky queue as left by its worker and takes its tasks out: offering node, group, task.
+    pub fn shut(&mut self, key: &QueueKey) -> Vec<(u64, u64, OfferedTask)> {
+        let Some(queue) = self.queues.get_mut(key) else { return Vec::new() };
+        queue.shut = true;
+        let tasks = std::mem::take(&mut queue.tasks);
+        tasks.into_values().map(|offered| (offered.node, offered.group_id, offered.task)).collect()
+    }
+
+    /// Forgets polls that are over and queues that nobody uses.
+    pub fn expire(&mut self, now: Instant) {
+        self.queues.retain(|_, queue| {
+            queue.polls.retain(|w| w.until > now);
+            queue.backlogs.retain(|_, backlog| now.duration_since(backlog.said) < super::REPEAT * 3);
+            let idle = queue.polls.is_empty() && queue.tasks.is_empty() && queue.claimed_tasks.is_empty();
+            !idle || now.duration_since(queue.used) < MEMORY
+        });
+    }
+
+    pub fn describe(&self, key: &QueueKey, wall: UnixNanos) -> QueueDescription {
+        let Some(queue) = self.queues.get(key) else { return QueueDescription::default() };
+        let oldest_seen = wall - i64::try_from(MEMORY.as_nanos()).unwrap_or(i64::MAX);
+        let pollers = queue.pollers.iter().filter(|(_, (at, _))| *at >= oldest_seen).map(|(identity, (at, poll))| PollerInfo {
+            last_access_time: Some(timestamp(*at)),
+            identity: identity.clone(),
+            rate_per_second: 100_000.0,
+            worker_version_capabilities: poll.version.clone(),
+            deployment_options: poll.deployment.clone(),
+        });
+        let count: u64 = queue.backlogs.values().map(|b| b.count).sum();
+        let oldest = queue.backlogs.values().filter_map(|b| b.oldest).min();
+        let age = oldest.map_or(0, |oldest| (wall - oldest).max(0));
+        QueueDescription {
+            pollers: pollers.collect(),
+            stats: Some(TaskQueueStats {
+                approximate_backlog_count: i64::try_from(count).unwrap_or(i64::MAX),
+                approximate_backlog_age: Some(bristlecone_machine::stamp::duration(age)),
+                ..TaskQueueStats::default()
+            }),
+        }
+    }
+
+    fn queue(&mut self, key: &QueueKey, now: Instant) -> Option<&mut Queue> {
+        if !self.queues.contains_key(key) {
+            if self.queues.len() >= QUEUES_MAX {
+                return None;
+            }
+            self.queues.insert(key.clone(), Queue::new(now));
+        }
+        self.queues.get_mut(key)
+    }
+}
+
+impl Queue {
+    fn new(now: Instant) -> Self {
+        Self {
+            polls: VecDeque::new(),
+            tasks: BTreeMap::new(),
+            claimed_polls: HashSet::new(),
+            claimed_tasks: HashSet::new(),
+            pollers: HashMap::new(),
+            backlogs: HashMap::new(),
+            used: now,
+            // A new broker does not know yet who polls.
+            last_poll: now,
+            shut: false,
+        }
+    }
+
+    fn note_poll(&mut self, poll: &Poll, now: Instant, wall: UnixNanos) {
+        self.used = now;
+        self.last_poll = now;
+        self.shut = false;
+        if self.pollers.len() < POLLERS_MAX || self.pollers.contains_key(&poll.identity) {
+            self.pollers.insert(poll.identity.clone(), (wall, poll.clone()));
+        } else if let Some(oldest) = self.pollers.iter().min_by_key(|(_, (at, _))| *at).map(|(id, _)| id.clone()) {
+            self.pollers.remove(&oldest);
+            self.pollers.insert(poll.identity.clone(), (wall, poll.clone()));
+        }
+    }
+
+    fn matches(&mut self, key: &QueueKey, now: Instant) -> Vec<Match> {
+        let mut matches = Vec::new();
+        while !self.tasks.is_empty() {
+            let Some(waiting) = self.polls.pop_front() else { break };
+            if waiting.until <= now {
+                continue;
+            }
+            let Some((order, offered)) = self.tasks.pop_first() else { break };
+            self.claimed_polls.insert((waiting.poll.node_id, waiting.poll.poll_id));
+            self.claimed_tasks.insert(order);
+            matches.push(Match {
+                queue: key.clone(),
+                poll: waiting.poll,
+                task: offered.task,
+                node: offered.node,
+                group_id: offered.group_id,
+                until: waiting.until,
+            });
+        }
+        matches
+    }
+}
+
+impl TaskOrder {
+    fn of(task: &OfferedTask) -> Self {
+        Self {
+            priority: task.priority,
+            scheduled: task.scheduled_time.as_ref().map_or(0, nanos),
+            run_id: task.run_id.clone(),
+            event: task.scheduled_event_id,
+            query: task.query_id,
+            attempt: task.attempt,
+            stamp: task.stamp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> QueueKey {
+        QueueKey { namespace_id: "ns".into(), name: "q".into(), kind: 1 }
+    }
+
+    fn poll(id: u64, left_ms: u64) -> PollRegister {
+        let poll = Poll { node_id: 7, poll_id: id, identity: format!("worker-{id}"), ..Poll::default() };
+        PollRegister { queue: Some(key()), poll: Some(poll), left_ms }
+    }
+
+    fn task(run: &str, priority: u32, scheduled: i64) -> OfferedTask {
+        OfferedTask { run_id: run.into(), priority, scheduled_time: Some(timestamp(scheduled)), ..OfferedTask::default() }
+    }
+
+    fn offer(tasks: Vec<OfferedTask>) -> Offer {
+        Offer { queue: Some(key()), group_id: 2, backlog_count: tasks.len() as u64, tasks, ..Offer::default() }
+    }
+
+    #[test]
+    fn urgent_tasks_go_first_and_the_longest_waiting_poll_gets_them() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        let tasks = vec![task("late", 3, 20), task("early", 3, 10), task("urgent", 1, 30)];
+        assert!(brokers.offer(1, offer(tasks), now).0.is_empty());
+        let mut served = Vec::new();
+        for id in 1..=3 {
+            for matched in brokers.register(poll(id, 1_000), now, 0) {
+                served.push((matched.poll.poll_id, matched.task.run_id.clone()));
+            }
+        }
+        assert_eq!(served, [(1, "urgent".into()), (2, "early".into()), (3, "late".into())]);
+    }
+
+    #[test]
+    fn repeated_offers_and_registrations_change_nothing() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.register(poll(1, 1_000), now, 0);
+        brokers.register(poll(1, 1_000), now, 0);
+        let (matches, _) = brokers.offer(1, offer(vec![task("a", 3, 1)]), now);
+        let [matched] = <[Match; 1]>::try_from(matches).expect("one poll, one task");
+        // While the claim is under way neither is matched again.
+        assert!(brokers.register(poll(1, 1_000), now, 0).is_empty());
+        assert!(brokers.offer(1, offer(vec![task("a", 3, 1)]), now).0.is_empty());
+        // A stale task is dropped; the poll still waits and takes the next one.
+        assert!(brokers.settle(matched, Outcome::Stale, now).is_empty());
+        assert_eq!(brokers.offer(1, offer(vec![task("b", 3, 2)]), now).0.len(), 1);
+    }
+
+    #[test]
+    fn a_poll_that_is_over_gets_nothing() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.register(poll(1, 5), now, 0);
+        brokers.register(poll(2, 5_000), now, 0);
+        brokers.register(poll(3, 5_000), now, 0);
+        brokers.cancel(&key(), 7, &[2]);
+        let later = now + Duration::from_millis(10);
+        let (matches, _) = brokers.offer(1, offer(vec![task("a", 3, 1)]), later);
+        assert_eq!(matches.iter().map(|m| m.poll.poll_id).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_sticky_task_without_a_worker_goes_back() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        let sticky = || OfferedTask { sticky: true, ..task("a", 3, 1) };
+        // A broker that has just come up waits for the workers to show up.
+        assert!(brokers.offer(1, offer(vec![sticky()]), now).1.is_empty());
+        assert_eq!(brokers.shut(&key()).len(), 1);
+        assert_eq!(brokers.offer(1, offer(vec![sticky()]), now).1.len(), 1);
+        brokers.register(poll(1, 60_000), now, 0);
+        assert!(brokers.offer(1, offer(vec![sticky()]), now).1.is_empty());
+        brokers.cancel(&key(), 7, &[1]);
+        let later = now + STICKY_IDLE + Duration::from_secs(1);
+        assert_eq!(brokers.offer(1, offer(vec![sticky()]), later).1.len(), 1);
+    }
+}

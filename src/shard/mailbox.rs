@@ -1,0 +1,274 @@
+//! What waits for a shard's actor: bounded lanes, fair between namespaces.
+//!
+//! # Contract
+//! A full lane refuses (`RESOURCE_EXHAUSTED` to the caller): nothing waits for room. The actor takes
+//! from the lanes in the order of [`Lane`], a bounded number from each, so that none starves.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bristlecone_proto::chain::{ChainId, Input, Poll, Reply, StartActivity, StartWorkflowTask, input};
+use bristlecone_proto::node::{self, OfferedTask, QueueKey};
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    QueryWorkflowRequest, RespondQueryTaskCompletedRequest,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::CallError;
+
+/// Messages that one lane holds.
+const LANE_MAX: usize = 8_192;
+
+/// A message to a shard's actor.
+#[derive(Debug)]
+pub struct Mail {
+    pub chain: ChainId,
+    pub body: Body,
+    /// When its caller gives up (messages without one are never dropped).
+    pub deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub enum Body {
+    /// An input for the pure core.
+    Input { input: Box<Input>, respond: Respond },
+    /// A query: answered by a worker.
+    Query { request: Box<QueryWorkflowRequest>, respond: Answer },
+    /// A worker's answer to a query that it was handed by itself.
+    AnswerQuery { query_id: u64, answer: Box<RespondQueryTaskCompletedRequest>, respond: Answer },
+    /// Nobody polls the sticky queue on which a query was offered.
+    StickyQueryUnclaimed { query_id: u64 },
+    /// Wait until a run's history has grown beyond an event.
+    AwaitHistory { head: node::AwaitHistory, respond: Answer },
+}
+
+pub type Answer = oneshot::Sender<Result<Reply, CallError>>;
+
+/// What happens with the reply once it may leave.
+#[derive(Debug)]
+pub enum Respond {
+    To(Answer),
+    /// The start of a task that a broker matched with a poll: it goes straight to the poll's node.
+    Claim(Box<Claim>),
+    Nobody,
+}
+
+#[derive(Debug)]
+pub struct Claim {
+    pub queue: QueueKey,
+    pub task: OfferedTask,
+    pub poll: Poll,
+    pub done: oneshot::Sender<node::claim_result::Outcome>,
+}
+
+impl Claim {
+    /// What the claim asks of the chain.
+    pub fn input(&self) -> Input {
+        let task = &self.task;
+        let poll = Some(self.poll.clone());
+        let kind = if self.queue.kind() == node::TaskKind::Activity {
+            input::Kind::StartActivity(StartActivity {
+                run_id: task.run_id.clone(),
+                scheduled_event_id: task.scheduled_event_id,
+                attempt: task.attempt,
+                stamp: task.stamp,
+                poll,
+            })
+        } else {
+            input::Kind::StartWorkflowTask(StartWorkflowTask {
+                run_id: task.run_id.clone(),
+                scheduled_event_id: task.scheduled_event_id,
+                attempt: task.attempt,
+                stamp: task.stamp,
+                poll,
+            })
+        };
+        Input { kind: Some(kind), origin: None }
+    }
+}
+
+/// In the order in which the actor serves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Completions,
+    Starts,
+    Reads,
+}
+
+const LANES: [Lane; 3] = [Lane::Completions, Lane::Starts, Lane::Reads];
+
+/// The lanes of one shard; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Mailbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    lanes: Mutex<[Queue; LANES.len()]>,
+    arrived: Notify,
+}
+
+/// One lane: a queue a namespace, served in turn.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: HashMap<String, VecDeque<Mail>>,
+    turns: VecDeque<String>,
+    len: usize,
+}
+
+impl Mailbox {
+    /// Puts a message in its lane.
+    ///
+    /// # Errors
+    /// The message itself when the lane is full.
+    pub fn push(&self, mail: Mail) -> Result<(), Mail> {
+        let lane = lane_of(&mail.body);
+        {
+            let mut lanes = self.inner.lanes.lock();
+            let Some(queue) = lanes.get_mut(lane as usize) else { return Err(mail) };
+            if queue.len >= LANE_MAX {
+                return Err(mail);
+            }
+            queue.push(mail);
+        }
+        self.inner.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes up to `max` messages of a lane.
+    pub fn take(&self, lane: Lane, max: usize, into: &mut VecDeque<Mail>) {
+        let mut lanes = self.inner.lanes.lock();
+        let Some(queue) = lanes.get_mut(lane as usize) else { return };
+        for _ in 0..max {
+            let Some(mail) = queue.pop() else { return };
+            into.push_back(mail);
+        }
+    }
+
+    /// Completes when messages may have arrived since the last call.
+    pub async fn arrived(&self) {
+        self.inner.arrived.notified().await;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inner.lanes.lock().iter().all(|queue| queue.len == 0)
+    }
+
+    /// Empties all lanes.
+    pub fn drain(&self) -> Vec<Mail> {
+        let mut lanes = self.inner.lanes.lock();
+        let mut all = Vec::new();
+        for queue in lanes.iter_mut() {
+            while let Some(mail) = queue.pop() {
+                all.push(mail);
+            }
+        }
+        all
+    }
+}
+
+impl Queue {
+    fn push(&mut self, mail: Mail) {
+        self.len += 1;
+        if let Some(waiting) = self.waiting.get_mut(&mail.chain.namespace_id) {
+            waiting.push_back(mail);
+            return;
+        }
+        let namespace = mail.chain.namespace_id.clone();
+        self.turns.push_back(namespace.clone());
+        self.waiting.insert(namespace, VecDeque::from([mail]));
+    }
+
+    fn pop(&mut self) -> Option<Mail> {
+        let namespace = self.turns.pop_front()?;
+        let waiting = self.waiting.get_mut(&namespace)?;
+        let mail = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        self.len -= usize::from(mail.is_some());
+        mail
+    }
+}
+
+fn lane_of(body: &Body) -> Lane {
+    let input = match body {
+        Body::Input { input, .. } => input,
+        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } => return Lane::Completions,
+        Body::Query { .. } | Body::AwaitHistory { .. } => return Lane::Reads,
+    };
+    let Some(kind) = &input.kind else { return Lane::Reads };
+    match kind {
+        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) => Lane::Reads,
+        input::Kind::Start(_)
+        | input::Kind::SignalWithStart(_)
+        | input::Kind::Signal(_)
+        | input::Kind::RequestCancel(_)
+        | input::Kind::Terminate(_)
+        | input::Kind::Delete(_)
+        | input::Kind::ResetSticky(_)
+        | input::Kind::Purge(_)
+        | input::Kind::Release(_) => Lane::Starts,
+        input::Kind::CompleteWorkflowTask(_)
+        | input::Kind::FailWorkflowTask(_)
+        | input::Kind::CompleteActivity(_)
+        | input::Kind::FailActivity(_)
+        | input::Kind::CancelActivity(_)
+        | input::Kind::HeartbeatActivity(_)
+        | input::Kind::StartWorkflowTask(_)
+        | input::Kind::StartActivity(_)
+        | input::Kind::UndoWorkflowTaskStart(_)
+        | input::Kind::UndoActivityStart(_)
+        | input::Kind::StickyUnavailable(_)
+        | input::Kind::StartChild(_)
+        | input::Kind::ParentRecorded(_)
+        | input::Kind::ChildClosed(_)
+        | input::Kind::ParentClosed(_)
+        | input::Kind::SignalExternal(_)
+        | input::Kind::CancelExternal(_)
+        | input::Kind::Answer(_)
+        | input::Kind::Forget(_)
+        | input::Kind::Wake(_)
+        | input::Kind::Harden(_) => Lane::Completions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bristlecone_proto::chain::Wake;
+
+    fn wake(namespace: &str, workflow: usize) -> Mail {
+        Mail {
+            chain: ChainId { namespace_id: namespace.into(), workflow_id: workflow.to_string(), ..ChainId::default() },
+            body: Body::Input {
+                input: Box::new(Input { kind: Some(input::Kind::Wake(Wake {})), origin: None }),
+                respond: Respond::Nobody,
+            },
+            deadline: None,
+        }
+    }
+
+    #[test]
+    fn namespaces_take_turns_and_a_full_lane_refuses() {
+        let mailbox = Mailbox::default();
+        for n in 0..LANE_MAX - 2 {
+            mailbox.push(wake("busy", n)).expect("room");
+        }
+        for n in 0..2 {
+            mailbox.push(wake("quiet", n)).expect("room");
+        }
+        mailbox.push(wake("busy", 0)).expect_err("the lane is full");
+        let mut taken = VecDeque::new();
+        mailbox.take(Lane::Completions, 5, &mut taken);
+        let order: Vec<_> = taken.iter().map(|mail| (mail.chain.namespace_id.as_str(), mail.chain.workflow_id.as_str())).collect();
+        assert_eq!(order, [("busy", "0"), ("quiet", "0"), ("busy", "1"), ("quiet", "1"), ("busy", "2")]);
+        assert_eq!(mailbox.drain().len(), LANE_MAX - 5);
+        assert!(mailbox.is_empty());
+    }
+}

@@ -1,0 +1,129 @@
+//! What a node borrows from the operating system besides files: wall clock, randomness, and somewhere
+//! to run tasks. Each has a real implementation and one that the simulation drives.
+//!
+//! # Contract
+//! No other code of the project reads a wall clock, draws randomness or spawns a task or thread.
+//! Monotonic time is tokio's (`tokio::time::Instant`), which the simulation pauses.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::task::{AbortHandle, JoinHandle};
+
+/// Unix time in nanoseconds.
+pub type UnixNanos = i64;
+
+/// The wall clock of a node, which may be wrong.
+pub trait Clock: Debug + Send + Sync + 'static {
+    fn wall(&self) -> UnixNanos;
+}
+
+/// Random bits.
+pub trait Entropy: Debug + Send + Sync + 'static {
+    fn next(&self) -> u128;
+}
+
+/// The operating system's clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn wall(&self) -> UnixNanos {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Where a node's tasks run, and the switch that ends them all.
+///
+/// In production blocking work goes to threads; in a simulation (`threads` off) it runs where it is
+/// asked for, so that one seed gives one order.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    threads: bool,
+    stopped: AtomicBool,
+    running: Mutex<Vec<AbortHandle>>,
+}
+
+impl Tasks {
+    pub fn threaded() -> Self {
+        Self::new(true)
+    }
+
+    pub fn single_threaded() -> Self {
+        Self::new(false)
+    }
+
+    fn new(threads: bool) -> Self {
+        Self { inner: Arc::new(Inner { threads, stopped: AtomicBool::new(false), running: Mutex::new(Vec::new()) }) }
+    }
+
+    /// Whether blocking work may have threads of its own.
+    pub fn has_threads(&self) -> bool {
+        self.inner.threads
+    }
+
+    /// Runs a task until it ends or [`Tasks::stop`] is called. Must be called inside a tokio runtime.
+    pub fn spawn<F>(&self, task: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_joined(task).abort_handle()
+    }
+
+    /// As [`Tasks::spawn`], for a task whose result is waited for.
+    pub fn spawn_joined<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let handle = tokio::spawn(task);
+        let mut running = self.inner.running.lock();
+        if self.inner.stopped.load(Ordering::Acquire) {
+            handle.abort();
+        } else {
+            // Forget the finished ones now and then, so that the list stays as long as what runs.
+            if running.len() == running.capacity() {
+                running.retain(|task| !task.is_finished());
+            }
+            running.push(handle.abort_handle());
+        }
+        handle
+    }
+
+    /// Runs work that may wait for a disk, off the runtime's own threads.
+    pub async fn blocking<R, F>(&self, work: F) -> R
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        if !self.inner.threads {
+            return work();
+        }
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Blocking work is cancelled only when the runtime itself goes down.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Aborts every task that was spawned here; later ones are aborted at once.
+    pub fn stop(&self) {
+        let mut running = self.inner.running.lock();
+        self.inner.stopped.store(true, Ordering::Release);
+        for task in running.drain(..) {
+            task.abort();
+        }
+    }
+}
