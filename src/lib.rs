@@ -6,10 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod cluster;
 pub mod filter;
+pub mod grpc;
 pub mod health;
 pub mod meta;
+pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod process;

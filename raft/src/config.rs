@@ -21,7 +21,7 @@ pub struct RaftConfig {
     /// Entries of one append, and their bytes (one larger entry still goes, alone).
     pub append_entries_max: u64,
     pub append_bytes_max: usize,
-    /// How long an append waits for its answer.
+    /// How long an append waits for its answer, with a second more for each 8 MiB in flight before it.
     pub append_timeout: Duration,
     /// A commit without new entries waits this long for entries to ride with, before it is sent alone.
     pub commit_delay: Duration,
@@ -57,7 +57,7 @@ impl Default for RaftConfig {
             append_window: 16,
             append_entries_max: 512,
             append_bytes_max: 2 << 20,
-            append_timeout: Duration::from_secs(2),
+            append_timeout: Duration::from_secs(1),
             commit_delay: Duration::from_millis(2),
             channel_size: 1024,
             apply_entries_max: 256,

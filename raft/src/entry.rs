@@ -41,6 +41,8 @@ const CRC_AT: usize = 48;
 /// Field numbers of `record.v1.Entry`.
 const LOG_ID_FIELD: u32 = 1;
 const NORMAL_FIELD: u32 = 4;
+/// Bytes that an entry has at most beyond its mutations.
+pub(crate) const ENTRY_OVERHEAD: usize = HEADER + LOG_ID_ROOM + 8;
 /// Bytes that key, length and log id can take after the payload.
 const LOG_ID_ROOM: usize = 40;
 

@@ -41,6 +41,10 @@ pub enum ProposeError {
     /// Surely not in the log. The epoch is over; route the input again.
     #[error("not the leader")]
     NotLeader { hint: Option<NodeId> },
+    /// Larger than an entry of the log may be; surely not in the log. The epoch lasts, and the number is
+    /// still the next.
+    #[error("a decision of {bytes} bytes: an entry may have {max}")]
+    TooLarge { bytes: usize, max: usize },
     /// Applied as a no-op on every replica: the epoch is over or the number was out of sequence.
     #[error("refused")]
     Refused,

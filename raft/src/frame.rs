@@ -56,6 +56,8 @@ pub(crate) enum Status {
     Malformed,
     /// The kind or the version is not known to the called node.
     Unknown,
+    /// The replica lost entries, and takes part in nothing until it is replaced.
+    Quarantined,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -288,6 +290,7 @@ pub(crate) fn decode_answer<M: Message + Default>(mut raw: Bytes) -> Result<M, S
         1 => Err(Status::NoSuchGroup),
         2 => Err(Status::Stopped),
         3 => Err(Status::Malformed),
+        5 => Err(Status::Quarantined),
         _ => Err(Status::Unknown),
     }
 }
@@ -299,6 +302,7 @@ fn status_byte(status: Status) -> u8 {
         Status::Stopped => 2,
         Status::Malformed => 3,
         Status::Unknown => 4,
+        Status::Quarantined => 5,
     }
 }
 

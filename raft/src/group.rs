@@ -30,13 +30,16 @@ use tokio::time::timeout;
 
 use crate::config::RaftConfig;
 use crate::cursor::EpochId;
-use crate::entry::{Envelope, Kind, Proposal};
+use crate::entry::{ENTRY_OVERHEAD, Envelope, Kind, Proposal};
 use crate::error::{Error, ProposeError, ReadError};
 use crate::network::Link;
 use crate::shared::Shared;
 use crate::state_machine::StateMachine;
 use crate::types::{CommittedLeaderId, Outcome, TypeConfig};
-use crate::{GroupId, NodeId};
+use crate::{GroupId, NodeId, PAYLOAD_MAX};
+
+/// Bytes of an entry that fits into one call of the transport with what stands around it.
+const ENTRY_BYTES_MAX: usize = PAYLOAD_MAX - (1 << 10);
 
 pub(crate) type Core = Raft<TypeConfig, StateMachine>;
 
@@ -299,6 +302,11 @@ impl Group {
 
     /// Writes an entry under one leader and returns what it came to, and its index.
     async fn write(&self, envelope: &Envelope, leader: CommittedLeaderId) -> Result<(Outcome, u64), ProposeError> {
+        let max = self.inner.log.entry_bytes_max().min(ENTRY_BYTES_MAX);
+        let bytes = envelope.mutations.len() + ENTRY_OVERHEAD;
+        if bytes > max {
+            return Err(ProposeError::TooLarge { bytes, max });
+        }
         self.inner.log.room().await;
         let proposal = Proposal::new(envelope);
         let (responder, answer) = OneshotResponder::new_pair();

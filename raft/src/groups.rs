@@ -6,8 +6,10 @@
 //! | dies after … | what is left | what recovers it |
 //! | --- | --- | --- |
 //! | create: rows written | nothing, or the rows | create again, or the group opens |
-//! | create: rows flushed | rows, and a log that is shorter | opening resets the log to the rows |
-//! | remove: rows deleted | the group, or nothing of it but a log | remove again; opening drops the log |
+//! | create: rows flushed | rows, and the log of an earlier replica | the group opens with what it can use |
+//! | remove: rows deleted | the group, or nothing of it but its log | remove again; [`Groups::orphans`] |
+//!
+//! A log without rows is never dropped unasked, as the rows may have been lost and a vote must not be.
 //!
 //! # Used by
 //! The node in `src`, which owns one, and its transport, which feeds it.
@@ -80,6 +82,9 @@ pub(crate) struct Node {
     upkeep: Mutex<Option<AbortHandle>>,
 }
 
+/// The id before every group's first entry: where a replica stands that has nothing yet.
+const BEFORE_ALL: LogId = LogId { leader_id: LeaderId { term: 0, node_id: 0 }, index: 0 };
+
 /// Members of a new group: node id and internal address.
 pub type Members = BTreeMap<NodeId, String>;
 
@@ -104,17 +109,11 @@ impl Groups {
         Ok(Self { node: Arc::new(node) })
     }
 
-    /// Opens every group that the state store names, replaying its log, drops the logs of groups that it
-    /// does not name, and starts flushing and purging. Call it once.
+    /// Opens every group that the state store names, replaying its log, and starts flushing and purging.
+    /// Call it once.
     pub async fn open_existing(&self) -> Result<(), Error> {
         let _changing = self.node.changing.lock().await;
-        let ids = self.node.stored_groups()?;
-        for id in self.node.env.log.groups() {
-            if !ids.contains(&id) {
-                self.node.remove_log(id).await?;
-            }
-        }
-        for id in ids {
+        for id in self.node.stored_groups()? {
             self.node.open(id).await?;
         }
         let upkeep = self.node.env.tasks.spawn(keep_up(self.clone()));
@@ -137,19 +136,34 @@ impl Groups {
             members.map(|(node, address)| (*node, Member { address: address.clone() })).collect();
         let membership = Membership::new(vec![voters.into_keys().collect()], members)
             .map_err(|error| Error::Refused(error.to_string()))?;
-        let applied = AppliedState {
-            log_id: Some(first),
-            membership: StoredMembership::new(Some(first), membership),
-            cursor: record::Cursor::default(),
-            extent: Some(record::Extent { group_id: id, ..extent }),
-        };
-        self.found(id, applied).await
+        let membership = StoredMembership::new(Some(first), membership);
+        let extent = record::Extent { group_id: id, ..extent };
+        self.found(id, AppliedState::new(Some(first), membership, record::Cursor::default(), Some(extent))).await
     }
 
     /// Creates a replica-to-be of a group that exists elsewhere: it waits until the leader, which adds it
     /// as a learner, sends it a snapshot.
     pub async fn create_empty(&self, id: GroupId) -> Result<Group, Error> {
-        self.found(id, AppliedState::default()).await
+        let nothing = AppliedState::new(Some(BEFORE_ALL), StoredMembership::default(), Default::default(), None);
+        self.found(id, nothing).await
+    }
+
+    /// Groups of which this node has a log and no rows: they were being removed when it crashed, or the
+    /// rows were lost. Creating one (empty) keeps the vote in its log; nothing else of it is used again.
+    pub fn orphans(&self) -> Vec<GroupId> {
+        let mut ids = self.node.env.log.groups();
+        let open = self.node.groups.read();
+        ids.retain(|id| !open.contains_key(id));
+        ids
+    }
+
+    /// Drops the log of a group of which this node is surely no member any more.
+    pub async fn drop_orphan(&self, id: GroupId) -> Result<(), Error> {
+        let _changing = self.node.changing.lock().await;
+        if self.node.group(id).is_some() {
+            return Err(Error::AlreadyExists(id));
+        }
+        self.node.remove_log(id).await
     }
 
     pub fn group(&self, id: GroupId) -> Option<Group> {
@@ -204,14 +218,16 @@ impl Groups {
 
     async fn found(&self, id: GroupId, applied: AppliedState) -> Result<Group, Error> {
         let _changing = self.node.changing.lock().await;
-        let known = self.node.groups.read().contains_key(&id);
         let node = &self.node;
-        if known || AppliedState::read(id, &*node.env.state)?.is_some() {
+        if AppliedState::read(id, &*node.env.state)?.is_some() {
             return Err(Error::AlreadyExists(id));
         }
         node.snapshots.claim(id, applied.extent).map_err(Error::ExtentTaken)?;
-        // What an earlier replica of this group left in the log is not of this one.
-        node.remove_log(id).await?;
+        if let Some(first) = &applied.log_id {
+            // Entries that an earlier replica of this group left are not of this one; its vote is.
+            let first = types::log_id_to(first);
+            wait_for(|done| node.env.log.reset(id, first, done)).await?;
+        }
         let (store, rows) = (node.env.state.clone(), group_rows(id, &applied));
         let write = move || store.write(&[rows]).and_then(|()| store.flush());
         node.env.tasks.blocking(write).await.map_err(storage)?;
@@ -287,7 +303,7 @@ impl Node {
         };
         let log = &self.env.log;
         let state = log.state(id);
-        if state.vote.is_none() {
+        if state.vote.is_none() && applied != BEFORE_ALL {
             let vote = Vote { leader_id: applied.leader_id, committed: false };
             let bytes = Bytes::from(types::vote_to(&vote).encode_to_vec());
             wait_for(|done| log.save_vote(id, bytes, done)).await?;
@@ -327,7 +343,7 @@ async fn follow(
             Leadership {
                 term: seen.vote.leader_id.term,
                 leader: seen.current_leader,
-                is_local: seen.state == ServerState::Leader && seen.current_leader == Some(me),
+                is_local: seen.state == ServerState::Leader && seen.vote.committed && seen.current_leader == Some(me),
             }
         };
         leads.send_if_modified(|before| std::mem::replace(before, now) != now);

@@ -26,9 +26,7 @@ impl Groups {
     ///
     /// Requests of one lane are taken in the order in which this function is called; the futures may be
     /// polled in any order. Dropping a future abandons the answer.
-    pub fn handle(&self, from: NodeId, lane: Lane, request: Bytes) -> BoxFuture<'static, Bytes> {
-        // The lane is the transport's business; what a frame is about stands in it.
-        let _ = lane;
+    pub fn handle(&self, from: NodeId, _lane: Lane, request: Bytes) -> BoxFuture<'static, Bytes> {
         let node = self.node.clone();
         let mut answer = match frame::decode_request(request) {
             Err(status) => return std::future::ready(frame::refusal(status)).boxed(),
@@ -58,7 +56,7 @@ async fn serve(node: &Node, from: NodeId, request: Request) -> Result<Bytes, Sta
         Kind::SnapshotOpen => {
             let open: SnapshotOpen = decode(request.body)?;
             if group.is_quarantined() {
-                return Err(Status::Stopped);
+                return Err(Status::Quarantined);
             }
             Ok(snapshot_answer(node.snapshots.open(request.group, &open)))
         }
@@ -79,7 +77,7 @@ async fn append(group: &Group, from: NodeId, body: Bytes) -> Result<Bytes, Statu
         return Err(Status::Malformed);
     }
     if group.is_quarantined() {
-        return Err(Status::Stopped);
+        return Err(Status::Quarantined);
     }
     let request = AppendEntriesRequest {
         vote,
@@ -146,7 +144,7 @@ async fn transfer(group: &Group, body: Bytes) -> Result<Bytes, Status> {
 
 async fn snapshot_done(node: &Node, group: &Group, body: Bytes) -> Result<Bytes, Status> {
     let done: SnapshotDone = decode(body)?;
-    let (vote, meta, snapshot) = match node.snapshots.done(group.id(), done.transfer) {
+    let (vote, meta, snapshot) = match node.snapshots.done(group.id(), done.transfer).await {
         Ok(complete) => complete,
         Err(refused) => return Ok(snapshot_answer(Err(refused))),
     };

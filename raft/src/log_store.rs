@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bristlecone_proto::record;
 use bristlecone_storage::log::{GroupLog, Log, LogEntry, LogError};
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
@@ -93,8 +93,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let reader = self.clone();
-        let range = self.clip(&range);
-        let reads = stream::try_unfold(range, move |mut left| {
+        let left = self.clip(&range);
+        let reads = stream::try_unfold(left, move |mut left| {
             let reader = reader.clone();
             async move {
                 let entries = reader.fetch(left.clone(), APPLY_READ_BYTES).await?;
@@ -102,15 +102,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
                     return Ok::<_, io::Error>(None);
                 };
                 left.start = last.log_id.index + 1;
-                Ok(Some((entries, left)))
+                Ok(Some((stream::iter(entries.into_iter().map(Ok)), left)))
             }
         });
-        reads
-            .flat_map(|read| match read {
-                Ok(entries) => stream::iter(entries.into_iter().map(Ok).collect::<Vec<_>>()),
-                Err(error) => stream::iter(vec![Err(error)]),
-            })
-            .boxed()
+        reads.try_flatten().boxed()
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -152,11 +147,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        let Some(bytes) = self.state().committed else {
+        let state = self.state();
+        let Some(bytes) = state.committed else {
             return Ok(None);
         };
         let record = record::LogId::decode(bytes).map_err(|_| unreadable("committed mark"))?;
-        Ok(Some(types::log_id_from(&record)))
+        // A log that was reset keeps its mark, which then is about entries that are gone.
+        Ok(Some(types::log_id_from(&record)).min(state.last.as_ref().map(types::log_id_from)))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

@@ -164,15 +164,16 @@ impl Peer {
 
 impl Client {
     /// Keeps a quarantined replica from electing or being elected, as far as it listens.
-    async fn tell_quarantined(&self, peer: &Peer, vote: &Vote) -> RPCError<TypeConfig> {
+    async fn tell_quarantined(&self, peer: &Peer, vote: &Vote) {
         let news = Quarantine {
             vote: Some(types::vote_to(vote)),
             acknowledged: peer.acknowledged().as_ref().map(types::log_id_to),
         };
         let request = frame::request(Kind::Quarantine, self.link.shared.group, &news);
         let told: Rpc<Quarantine> = self.link.ask(self.to, Lane::Control, request, self.link.config.heartbeat).await;
-        drop(told);
-        quarantine_error()
+        if let Err(error) = told {
+            tracing::debug!(group = self.link.shared.group, node = self.to, %error, "quarantine not told");
+        }
     }
 }
 
@@ -206,13 +207,13 @@ impl RaftNetworkV2<TypeConfig> for Client {
         };
         Box::pin(async move {
             if peer.is_quarantined() {
-                let Some(request) = input.next().await else {
-                    return Err(quarantine_error());
-                };
-                return Err(match self.role {
-                    Role::Heartbeat => quarantine_error(),
-                    Role::Main | Role::Snapshot => self.tell_quarantined(&peer, &request.vote).await,
-                });
+                // Taking the request is what makes openraft wait before it tries again.
+                let request = input.next().await;
+                // It gets this in place of heartbeats, again and again, as it forgets it when it restarts.
+                if let (Role::Heartbeat, Some(request)) = (self.role, request) {
+                    self.tell_quarantined(&peer, &request.vote).await;
+                }
+                return Err(quarantine_error());
             }
             let stream = match self.role {
                 Role::Heartbeat => Pipeline::heartbeat(self.link.clone(), self.to, peer, input, option.hard_ttl()),
@@ -242,6 +243,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             return Err(StreamingError::Unreachable(Unreachable::from_string(error)));
         };
         let sent = tokio::select! {
+            biased;
             sent = crate::snapshot_send::send(&self.link, self.to, vote, &shared) => sent,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };

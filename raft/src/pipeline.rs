@@ -156,7 +156,13 @@ where
 
     fn settle(&mut self, sent: &InFlight, answer: Result<Bytes, TransportError>) -> Rpc<StreamAppendResult<TypeConfig>> {
         let raw = answer.map_err(|error| self.link.failed(self.to, error, sent.timeout))?;
-        let answer: AppendAnswer = frame::decode_answer(raw).map_err(|status| refused(self.to, status))?;
+        let answer: AppendAnswer = frame::decode_answer(raw).map_err(|status| {
+            if status == Status::Quarantined {
+                // An earlier leader found out, and the replica remembers.
+                self.peer.quarantine();
+            }
+            refused(self.to, status)
+        })?;
         let response = decode_append_answer(&answer).ok_or_else(|| refused(self.to, Status::Malformed))?;
         if response.is_conflict() && sent.previous.is_none() {
             return Err(refused(self.to, Status::Malformed));
@@ -190,6 +196,10 @@ where
         let this = self.get_mut();
         if this.ended {
             return Poll::Ready(None);
+        }
+        if this.peer.is_quarantined() {
+            this.ended = true;
+            return Poll::Ready(Some(Err(quarantine_error())));
         }
         this.take_requests(cx);
         let Some(first) = this.in_flight.front_mut() else {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bristlecone_proto::record;
 use bristlecone_storage::state::{Batch, BatchBuilder, KeyRange, Read, StateStore, keys};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
@@ -50,7 +51,9 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AppliedState {
     pub log_id: Option<LogId>,
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
+    /// `membership` as a field of the `State` row, encoded once for the many rows that repeat it.
+    membership_field: Bytes,
     pub cursor: record::Cursor,
     /// `None` while the replica waits for its first snapshot.
     pub extent: Option<record::Extent>,
@@ -146,12 +149,30 @@ impl AppliedState {
     }
 
     pub fn from_records(state: &record::GroupState, extent: Option<record::Extent>) -> Option<Self> {
-        Some(Self {
-            log_id: state.applied.as_ref().map(types::log_id_from),
-            membership: membership_of(state)?,
-            cursor: state.cursor.unwrap_or_default(),
+        Some(Self::new(
+            state.applied.as_ref().map(types::log_id_from),
+            membership_of(state)?,
+            state.cursor.unwrap_or_default(),
             extent,
-        })
+        ))
+    }
+
+    pub fn new(
+        log_id: Option<LogId>,
+        membership: StoredMembership,
+        cursor: record::Cursor,
+        extent: Option<record::Extent>,
+    ) -> Self {
+        let mut state = Self { log_id, cursor, extent, ..Self::default() };
+        state.set_membership(membership);
+        state
+    }
+
+    pub fn set_membership(&mut self, membership: StoredMembership) {
+        let record = types::stored_membership_to(&membership);
+        let alone = record::GroupState { membership: Some(record), ..Default::default() };
+        self.membership_field = Bytes::from(alone.encode_to_vec());
+        self.membership = Arc::new(membership);
     }
 
     pub fn index(&self) -> u64 {
@@ -159,7 +180,20 @@ impl AppliedState {
     }
 
     pub fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.log_id, last_membership: self.membership.clone() }
+        SnapshotMeta { last_log_id: self.log_id, last_membership: (*self.membership).clone() }
+    }
+
+    /// The `State` row, which is `to_record` encoded; fields of a message may come in any order.
+    pub fn to_row(&self) -> Vec<u8> {
+        let rest = record::GroupState {
+            applied: self.log_id.as_ref().map(types::log_id_to),
+            membership: None,
+            cursor: Some(self.cursor),
+        };
+        let mut row = Vec::with_capacity(rest.encoded_len() + self.membership_field.len());
+        rest.encode_raw(&mut row);
+        row.extend_from_slice(&self.membership_field);
+        row
     }
 
     pub fn to_record(&self) -> record::GroupState {
@@ -190,7 +224,7 @@ pub(crate) fn overlap(a: &record::Extent, b: &record::Extent) -> bool {
 /// A batch that writes a group's own rows.
 pub(crate) fn group_rows(group: GroupId, applied: &AppliedState) -> Batch {
     let mut batch = BatchBuilder::new();
-    batch.put(&keys::group_state(group), &applied.to_record().encode_to_vec());
+    batch.put(&keys::group_state(group), &applied.to_row());
     if let Some(extent) = &applied.extent {
         batch.put(&keys::group_extent(group), &extent.encode_to_vec());
     }

@@ -196,7 +196,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Takes the next piece; pieces come in order. A piece that was taken already is taken again.
+    /// Takes the next piece; pieces come in order.
     pub async fn chunk(&self, group: GroupId, chunk: SnapshotChunk, bytes: Bytes) -> Result<(), String> {
         if crc32c::crc32c(&bytes) != chunk.crc {
             return Err("checksum of a chunk does not fit".to_string());
@@ -207,8 +207,7 @@ impl Snapshots {
             transfer.touched = Instant::now();
             transfer.skip_full_files();
             let number = usize::try_from(chunk.file).map_err(|_| "no such file")?;
-            let repeated = number == transfer.at.0 && chunk.offset + bytes.len() as u64 == transfer.at.1;
-            if (number, chunk.offset) != transfer.at && !repeated {
+            if (number, chunk.offset) != transfer.at {
                 return Err("a chunk is missing".to_string());
             }
             let file = transfer.files.get(number).ok_or("no such file")?;
@@ -227,22 +226,23 @@ impl Snapshots {
         self.tasks.blocking(write).await.map_err(|error| error.to_string())?;
         let mut incoming = self.incoming.lock();
         let transfer = find(&mut incoming, group, chunk.transfer)?;
-        transfer.at.1 = transfer.at.1.max(offset + len);
+        transfer.at.1 = offset + len;
         Ok(())
     }
 
     /// Ends a transfer: the snapshot is complete and ready to be installed.
-    pub fn done(&self, group: GroupId, transfer: u64) -> Result<(Vote, SnapshotMeta, SnapshotData), String> {
-        let mut incoming = self.incoming.lock();
-        let complete = {
-            let transfer = find(&mut incoming, group, transfer)?;
-            transfer.skip_full_files();
-            transfer.at == (transfer.files.len(), 0)
+    pub async fn done(&self, group: GroupId, transfer: u64) -> Result<(Vote, SnapshotMeta, SnapshotData), String> {
+        let taken = {
+            let mut incoming = self.incoming.lock();
+            let found = find(&mut incoming, group, transfer)?;
+            found.skip_full_files();
+            if found.at != (found.files.len(), 0) {
+                return Err("files are missing".to_string());
+            }
+            incoming.remove(&group).ok_or("no such transfer")?
         };
-        let Some(taken) = incoming.remove(&group).filter(|_| complete) else {
-            return Err("files are missing".to_string());
-        };
-        self.vfs.sync_dir(&taken.staging.path).map_err(|error| error.to_string())?;
+        let (vfs, path) = (self.vfs.clone(), taken.staging.path.clone());
+        self.tasks.blocking(move || vfs.sync_dir(&path)).await.map_err(|error| error.to_string())?;
         let meta = taken.applied.meta();
         let files = Files { applied: taken.applied, files: taken.files, _staging: taken.staging };
         Ok((taken.vote, meta, SnapshotData::Files(files)))

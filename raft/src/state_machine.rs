@@ -22,8 +22,7 @@ use bristlecone_storage::state::{Batch, BatchBuilder, KeyRange, keys};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
-use openraft::{OptionalSend, RaftSnapshotBuilder, RaftTypeConfig};
-use prost::Message;
+use openraft::{OptionalSend, RaftSnapshotBuilder};
 
 use crate::config::RaftConfig;
 use crate::cursor::{Refusal, advance};
@@ -89,7 +88,7 @@ impl StateMachine {
         let outcome = match entry.payload {
             Payload::Blank => Outcome::Nothing,
             Payload::Membership(membership) => {
-                work.next.membership = StoredMembership::new(Some(entry.log_id), membership);
+                work.next.set_membership(StoredMembership::new(Some(entry.log_id), membership));
                 Outcome::Nothing
             }
             Payload::Normal(raw) => match self.judge(&work.next.cursor, &raw).map_err(|e| damaged(&entry.log_id, e))? {
@@ -138,7 +137,7 @@ impl StateMachine {
             return Ok(());
         }
         let mut own = BatchBuilder::new();
-        own.put(&self.state_key, &work.next.to_record().encode_to_vec());
+        own.put(&self.state_key, &work.next.to_row());
         work.batches.push(own.finish().map_err(io::Error::other)?);
         self.shared.store.write(&work.batches).map_err(io::Error::other)?;
         self.shared.set_applied(work.next);
@@ -157,7 +156,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = MarkBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok(self.shared.with_applied(|applied| (applied.log_id, applied.membership.clone())))
+        Ok(self.shared.with_applied(|applied| (applied.log_id, (*applied.membership).clone())))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -224,8 +223,3 @@ impl RaftSnapshotBuilder<TypeConfig> for MarkBuilder {
 fn damaged(log_id: &LogId, error: crate::entry::EntryError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("entry {log_id}: {error}"))
 }
-
-const _: () = {
-    const fn assert_config<C: RaftTypeConfig>() {}
-    assert_config::<TypeConfig>()
-};

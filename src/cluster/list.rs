@@ -12,7 +12,7 @@ use std::time::Duration;
 use bristlecone_proto::node::{ListPage, ListShards, Request, list_page, request, response};
 use bristlecone_proto::record::Visibility;
 use bristlecone_storage::state::keys::{self, Attribute, Id, IndexValue, Key, Slot, Text};
-use bristlecone_storage::state::{Direction, Error, KeyRange, Read, StateStore};
+use bristlecone_storage::state::{Direction, Error, KeyRange, StateStore};
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;

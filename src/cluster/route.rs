@@ -19,6 +19,8 @@ use crate::shard::{CallError, Shard};
 
 /// How long a call waits for a shard that has no leader.
 const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+/// Hints that are followed at once.
+const HOPS_MAX: u32 = 2;
 /// Pause before the same question is asked again.
 const PAUSE: Duration = Duration::from_millis(15);
 
@@ -98,6 +100,7 @@ impl Cluster {
     pub(super) async fn ask(&self, chain: &ChainId, ask: Ask, deadline: Instant) -> Result<Reply> {
         let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
         let mut hint = None;
+        let mut hops = 0;
         loop {
             let view = self.meta();
             let slot = slot_of(&chain.namespace_id, &chain.workflow_id);
@@ -121,10 +124,13 @@ impl Cluster {
                     if Instant::now() + PAUSE >= give_up {
                         return Err(unavailable("the shard of this workflow has no leader at the moment"));
                     }
-                    if next.is_some() && next != node {
+                    // Two nodes may each believe that the other leads.
+                    if next.is_some() && next != node && hops < HOPS_MAX {
+                        hops += 1;
                         hint = next;
                         continue;
                     }
+                    hops = 0;
                 }
             }
             tokio::time::sleep(PAUSE).await;

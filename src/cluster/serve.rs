@@ -17,6 +17,7 @@ use super::Cluster;
 use super::route::{Ask, unavailable};
 use crate::meta::META_GROUP;
 use crate::peer::{Handler, Lane, PeerIdentity};
+use bristlecone_raft::Lane as RaftLane;
 
 /// How long a request without a time limit may take.
 const DEFAULT_TIME: Duration = Duration::from_secs(30);
@@ -71,8 +72,9 @@ impl Handler for Server {
         let Some(groups) = self.groups.get() else {
             return async { Err("the node is starting".to_string()) }.boxed();
         };
-        let answer = groups.0.handle(from.node_id, lane.for_raft(), message);
-        async move { answer.await.map_err(|error| error.to_string()) }.boxed()
+        // What a frame is about stands in the frame; the lane was for the transport.
+        let _ = lane;
+        groups.0.handle(from.node_id, RaftLane::Control, message).map(Ok).boxed()
     }
 }
 

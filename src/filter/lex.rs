@@ -213,7 +213,11 @@ impl Lexer<'_> {
 /// `near` is cut to a few words' length: it goes into an error message.
 pub(super) fn malformed(reason: &'static str, position: usize, near: &str) -> FilterError {
     const NEAR_CHARS: usize = 60;
-    let near = if near.is_empty() { String::new() } else { format!(" near '{}'", near.chars().take(NEAR_CHARS).collect::<String>()) };
+    let near = if near.is_empty() {
+        String::new()
+    } else {
+        format!(" near '{}'", near.chars().take(NEAR_CHARS).collect::<String>())
+    };
     FilterError::Malformed { reason, position, near }
 }
 

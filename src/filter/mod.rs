@@ -33,7 +33,7 @@ pub use attribute::{Attribute, PREDEFINED, SYSTEM, is_reserved, type_of};
 pub use resolve::{Check, Condition, Order};
 pub use syntax::{Expr, Literal, Operator, Query, Test};
 pub use time::{parse_datetime, parse_duration};
-pub use value::{Value, decode_payload};
+pub use value::{Value, decode_payload, status_name};
 
 /// What a list or count call asks for.
 #[derive(Debug, Clone, PartialEq, Default)]

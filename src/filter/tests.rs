@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bristlecone_proto::record::Visibility;
 use bristlecone_proto::temporal::api::common::v1::{Payload, SearchAttributes};
 use bristlecone_proto::temporal::api::enums::v1::{IndexedValueType as Kind, WorkflowExecutionStatus as Status};
-use prost_types::Timestamp;
 use proptest::prelude::*;
+use prost_types::Timestamp;
 
 use super::*;
 
@@ -135,7 +135,9 @@ fn queries_match_as_documented() {
 #[test]
 fn open_executions_lack_what_is_known_at_the_end() {
     let open = Visibility { close_time: None, status: Status::Running.into(), ..execution() };
-    for query in ["CloseTime IS NULL", "HistoryLength IS NULL", "ExecutionDuration IS NULL", "StateTransitionCount IS NULL"] {
+    for query in
+        ["CloseTime IS NULL", "HistoryLength IS NULL", "ExecutionDuration IS NULL", "StateTransitionCount IS NULL"]
+    {
         assert!(parse(query).expect(query).matches(&open), "{query}");
         assert!(!parse(query).expect(query).matches(&execution()), "{query}");
     }
@@ -163,7 +165,10 @@ fn a_schedule_id_is_the_id_of_its_workflow() {
 #[test]
 fn errors_are_in_the_words_of_the_api() {
     let cases = [
-        ("WorkflowId = pending", "operation is not supported: column name on the right side of comparison expression (did you forget to quote \"pending\"?)"),
+        (
+            "WorkflowId = pending",
+            "operation is not supported: column name on the right side of comparison expression (did you forget to quote \"pending\"?)",
+        ),
         ("Nothing = 'x'", "invalid expression: column name 'Nothing' is not a valid search attribute"),
         ("WorkflowId", "invalid expression: incomplete expression"),
         ("WorkflowId =", "malformed SQL query: syntax error at position 13"),
@@ -171,23 +176,53 @@ fn errors_are_in_the_words_of_the_api() {
         ("WorkflowId = 'x' foo", "malformed SQL query: syntax error at position 18 near 'foo'"),
         ("WorkflowId = 'x", "malformed SQL query: unterminated string at position 14 near 'x'"),
         ("(WorkflowId = 'x'", "malformed SQL query: syntax error at position 18"),
-        ("WorkflowId LIKE 'x%'", "operation is not supported: operator 'LIKE' not supported for Keyword type search attribute 'WorkflowId'"),
-        ("Tags > 'x'", "operation is not supported: operator '>' not supported for KeywordList type search attribute 'Tags'"),
-        ("Notes IN ('x')", "operation is not supported: operator 'IN' not supported for Text type search attribute 'Notes'"),
+        (
+            "WorkflowId LIKE 'x%'",
+            "operation is not supported: operator 'LIKE' not supported for Keyword type search attribute 'WorkflowId'",
+        ),
+        (
+            "Tags > 'x'",
+            "operation is not supported: operator '>' not supported for KeywordList type search attribute 'Tags'",
+        ),
+        (
+            "Notes IN ('x')",
+            "operation is not supported: operator 'IN' not supported for Text type search attribute 'Notes'",
+        ),
         ("Paid < true", "operation is not supported: operator '<' not supported for Bool type search attribute 'Paid'"),
-        ("Tags BETWEEN 'a' AND 'b'", "invalid expression: cannot do range condition on search attribute 'Tags' of type KeywordList"),
-        ("Amount STARTS_WITH '4'", "operation is not supported: operator 'STARTS_WITH' not supported for Int type search attribute 'Amount'"),
-        ("Amount = 'x'", "invalid expression: invalid value type for search attribute Amount of type Int: \"x\" (type: string)"),
-        ("CustomerId = 5", "invalid expression: invalid value type for search attribute CustomerId of type Keyword: 5 (type: int64)"),
+        (
+            "Tags BETWEEN 'a' AND 'b'",
+            "invalid expression: cannot do range condition on search attribute 'Tags' of type KeywordList",
+        ),
+        (
+            "Amount STARTS_WITH '4'",
+            "operation is not supported: operator 'STARTS_WITH' not supported for Int type search attribute 'Amount'",
+        ),
+        (
+            "Amount = 'x'",
+            "invalid expression: invalid value type for search attribute Amount of type Int: \"x\" (type: string)",
+        ),
+        (
+            "CustomerId = 5",
+            "invalid expression: invalid value type for search attribute CustomerId of type Keyword: 5 (type: int64)",
+        ),
         ("StartTime > 'yesterday'", "invalid expression: unable to parse datetime 'yesterday'"),
         ("ExecutionStatus = 'Done'", "invalid expression: invalid ExecutionStatus value 'Done'"),
         ("ExecutionStatus = 99", "invalid expression: invalid ExecutionStatus value 99"),
-        ("ExecutionDuration = 'long'", "invalid expression: invalid duration value for search attribute ExecutionDuration: long"),
+        (
+            "ExecutionDuration = 'long'",
+            "invalid expression: invalid duration value for search attribute ExecutionDuration: long",
+        ),
         ("WorkflowId = 'x' ORDER BY StartTime DESC", "operation is not supported: 'ORDER BY' clause"),
         ("order by StartTime", "operation is not supported: 'ORDER BY' clause"),
         ("WorkflowId = 'x' LIMIT 5", "operation is not supported: 'LIMIT' clause"),
-        ("GROUP BY WorkflowType", "operation is not supported: 'GROUP BY' clause is only supported for ExecutionStatus"),
-        ("GROUP BY ExecutionStatus, WorkflowType", "operation is not supported: 'GROUP BY' clause supports only a single field"),
+        (
+            "GROUP BY WorkflowType",
+            "operation is not supported: 'GROUP BY' clause is only supported for ExecutionStatus",
+        ),
+        (
+            "GROUP BY ExecutionStatus, WorkflowType",
+            "operation is not supported: 'GROUP BY' clause supports only a single field",
+        ),
         ("lower(WorkflowId) = 'x'", "operation is not supported: function expression"),
         ("WorkflowId = lower('x')", "operation is not supported: nested func"),
         ("Amount + 1 = 2", "operation is not supported: arithmetic"),
@@ -199,7 +234,10 @@ fn errors_are_in_the_words_of_the_api() {
         assert_eq!(parse(query).expect_err(query).to_string(), error, "{query}");
     }
     let deep = format!("{}WorkflowId = 'x'{}", "(".repeat(5000), ")".repeat(5000));
-    assert_eq!(parse(&deep).expect_err("too deep").to_string(), "malformed SQL query: nested too deeply at position 101");
+    assert_eq!(
+        parse(&deep).expect_err("too deep").to_string(),
+        "malformed SQL query: nested too deeply at position 101"
+    );
 }
 
 #[test]
@@ -253,9 +291,9 @@ fn attribute() -> impl Strategy<Value = Attribute> {
 
 fn value(attribute: &Attribute) -> BoxedStrategy<Value> {
     match (attribute.name.as_str(), attribute.kind) {
-        ("ExecutionStatus", _) => (0..=8)
-            .prop_map(|status| Value::Status(Status::try_from(status).expect("a status")))
-            .boxed(),
+        ("ExecutionStatus", _) => {
+            (0..=8).prop_map(|status| Value::Status(Status::try_from(status).expect("a status"))).boxed()
+        }
         (_, Kind::Int | Kind::Double) if attribute.name != "ExecutionDuration" => {
             prop_oneof![any::<i64>().prop_map(Value::Int), (-1e300..1e300).prop_map(Value::Double)].boxed()
         }
@@ -272,7 +310,8 @@ fn check(attribute: &Attribute) -> BoxedStrategy<Check> {
     let any_of = proptest::collection::vec(one(), 1..4).prop_map(Check::In);
     let between = (one(), one()).prop_map(|(from, to)| Check::Between(from, to));
     let orders = [Order::Less, Order::LessEqual, Order::Greater, Order::GreaterEqual];
-    let order = (proptest::sample::select(orders.to_vec()), one()).prop_map(|(order, value)| Check::Order(order, value));
+    let order =
+        (proptest::sample::select(orders.to_vec()), one()).prop_map(|(order, value)| Check::Order(order, value));
     let present = Just(Check::Present);
     let prefix = any::<String>().prop_map(Check::StartsWith);
     match attribute.kind {

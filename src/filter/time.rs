@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(parse_datetime("1970-01-01T00:00:01Z"), Some(SECOND));
         assert_eq!(parse_datetime("1970-01-01T01:00:00.5+01:00"), Some(SECOND / 2));
         assert_eq!(parse_datetime("9999-12-31T23:59:59Z"), Some(i64::MAX));
-        for bad in ["", "1970-01-01", "1970-01-01T00:00:01", "1970-01-01 00:00:01Z", "1970-01-01T00:00:01Z[UTC]", "now"] {
+        for bad in ["", "1970-01-01", "1970-01-01T00:00:01", "1970-01-01 00:00:01Z", "1970-01-01T00:00:01Z[UTC]", "now"]
+        {
             assert_eq!(parse_datetime(bad), None, "{bad}");
         }
     }

@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use bristlecone_proto::temporal::api::common::v1::Payload;
 use bristlecone_proto::temporal::api::enums::v1::{IndexedValueType as Kind, WorkflowExecutionStatus as Status};
 
+use super::FilterError;
 use super::attribute::Attribute;
 use super::syntax::Literal;
 use super::time::{parse_datetime, parse_duration};
-use super::FilterError;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -40,7 +40,7 @@ impl Value {
 }
 
 /// The name of a status as queries spell it.
-pub(super) fn status_name(status: Status) -> String {
+pub fn status_name(status: Status) -> String {
     format!("{status:?}")
 }
 

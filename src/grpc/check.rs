@@ -139,20 +139,22 @@ mod tests {
 
     #[test]
     fn versions_are_complete() {
+        let long = "b".repeat(256);
         let sticky = TaskQueue { name: "s".into(), kind: TaskQueueKind::Sticky.into(), normal_name: String::new() };
         let versioned = |name: &str, build_id: &str| WorkerDeploymentOptions {
             deployment_name: name.into(),
             build_id: build_id.into(),
             worker_versioning_mode: WorkerVersioningMode::Versioned.into(),
         };
-        let is_ok = |build, deployment: Option<&WorkerDeploymentOptions>, queue| versioning(build, deployment, queue).is_ok();
+        let is_ok =
+            |build, deployment: Option<&WorkerDeploymentOptions>, queue| versioning(build, deployment, queue).is_ok();
         assert!(is_ok(None, None, Some(&sticky)));
         assert!(is_ok(Some(("b", true)), Some(&versioned("d", "b")), None));
         assert!(is_ok(None, Some(&WorkerDeploymentOptions::default()), None));
         assert!(!is_ok(Some(("b", true)), None, Some(&sticky)));
         assert!(!is_ok(None, Some(&versioned("d", "b")), Some(&sticky)));
         assert!(!is_ok(Some(("", true)), None, None));
-        assert!(!is_ok(Some((&"b".repeat(256), false)), None, None));
+        assert!(!is_ok(Some((long.as_str(), false)), None, None));
         assert!(!is_ok(None, Some(&versioned("", "b")), None));
         assert!(!is_ok(None, Some(&versioned("d", "")), None));
     }
@@ -165,7 +167,10 @@ mod tests {
         };
         assert_eq!(callbacks(&[nexus(SYSTEM_CALLBACK)]), Ok(()));
         let error = callbacks(&[nexus(SYSTEM_CALLBACK), nexus("http://localhost/x")]).expect_err("not allowed");
-        assert_eq!(error.message, "invalid url: url does not match any configured callback address: http://localhost/x");
+        assert_eq!(
+            error.message,
+            "invalid url: url does not match any configured callback address: http://localhost/x"
+        );
     }
 
     #[test]

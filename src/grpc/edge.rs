@@ -1,9 +1,8 @@
-//! What every handler has in hand.
+//! What every handler has in hand: the cluster, and whether the node serves or is about to stop.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use bristlecone_storage::runtime::{Clock, Entropy, UnixNanos};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -14,7 +13,7 @@ use crate::cluster::Cluster;
 const HEALTH_NAMES: [&str; 3] =
     ["", "temporal.api.workflowservice.v1.WorkflowService", "temporal.api.operatorservice.v1.OperatorService"];
 
-/// The cluster, and what the edge borrows from the operating system. Cheap to clone.
+/// The edge of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Edge {
     inner: Arc<Inner>,
@@ -22,31 +21,19 @@ pub struct Edge {
 
 struct Inner {
     cluster: Cluster,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
     health: HealthReporter,
     draining: watch::Sender<bool>,
 }
 
 impl Edge {
-    /// Health says NOT_SERVING until [`Edge::set_serving`].
-    pub fn new(cluster: Cluster, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+    /// What health checks answer is set by [`Edge::set_serving`] or [`Edge::follow_readiness`].
+    pub fn new(cluster: Cluster) -> Self {
         let draining = watch::Sender::new(false);
-        Self { inner: Arc::new(Inner { cluster, clock, entropy, health: HealthReporter::new(), draining }) }
+        Self { inner: Arc::new(Inner { cluster, health: HealthReporter::new(), draining }) }
     }
 
     pub fn cluster(&self) -> &Cluster {
         &self.inner.cluster
-    }
-
-    pub fn now(&self) -> UnixNanos {
-        self.inner.clock.wall()
-    }
-
-    /// A random UUID.
-    pub fn new_id(&self) -> String {
-        let bits = self.inner.entropy.next().to_be_bytes();
-        uuid::Builder::from_random_bytes(bits).into_uuid().to_string()
     }
 
     /// What health checks answer: serving while the node has a quorum and is caught up.
@@ -54,6 +41,17 @@ impl Edge {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in HEALTH_NAMES {
             self.inner.health.set_service_status(name, status).await;
+        }
+    }
+
+    /// Keeps what health checks answer true to the node's own state; never ends.
+    pub async fn follow_readiness(&self, mut ready: watch::Receiver<bool>) {
+        loop {
+            let serving = *ready.borrow_and_update() && !*self.inner.draining.borrow();
+            self.set_serving(serving).await;
+            if ready.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

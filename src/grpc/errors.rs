@@ -3,9 +3,9 @@
 use bristlecone_machine::reply::{code, failed_precondition, invalid_argument, plain, with_detail};
 use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::record;
-use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
+use bristlecone_proto::temporal::api::enums::v1::{NamespaceState, ResourceExhaustedCause, ResourceExhaustedScope};
 use bristlecone_proto::temporal::api::errordetails::v1::{
-    NamespaceAlreadyExistsFailure, NamespaceInvalidStateFailure, NamespaceNotFoundFailure,
+    NamespaceAlreadyExistsFailure, NamespaceInvalidStateFailure, NamespaceNotFoundFailure, ResourceExhaustedFailure,
 };
 
 use crate::filter::FilterError;
@@ -34,6 +34,15 @@ pub fn namespace_in_wrong_state(namespace: &record::Namespace, allowed: &[Namesp
         allowed_states: allowed.iter().map(|state| (*state).into()).collect(),
     };
     with_detail(code::FAILED_PRECONDITION, message, &detail)
+}
+
+/// The node takes no new workflows, for this reason.
+pub fn overloaded(reason: &str) -> Rejection {
+    let detail = ResourceExhaustedFailure {
+        cause: ResourceExhaustedCause::SystemOverloaded.into(),
+        scope: ResourceExhaustedScope::System.into(),
+    };
+    with_detail(code::RESOURCE_EXHAUSTED, format!("no new workflows are taken at the moment: {reason}"), &detail)
 }
 
 pub fn bad_task_token() -> Rejection {

@@ -3,11 +3,14 @@
 //! # Contract
 //! | the reader asks for | and the run is | answer |
 //! |---|---|---|
-//! | all events | any | the next page, with a token while there is more; the last page of an open run has the events that stand in no row yet, unless the reader waits for new ones |
-//! | all events, waiting | open, all read | new events as soon as there are any, or none after 20 s; always a token |
+//! | all events | any | the next page, and a token while there is more |
+//! | all events, waiting | open, all read | new events when there are any, or none after 20 s; always a token |
 //! | the close event | closed | that event |
 //! | the close event | open | nothing |
 //! | the close event, waiting | open | that event once the run closes, or nothing and a token after 20 s |
+//!
+//! The last page of an open run also has the events that stand in no row yet, unless the reader waits for
+//! new ones.
 //!
 //! Batches pass through as they are stored: an encoded `History` is a row of encoded events, so
 //! joining encoded histories gives the encoding of all their events. A reader that waits never gets an
@@ -16,17 +19,20 @@
 //! The tokens that workers get with their tasks say `running: false`: their pages end at the token's end
 //! (and its virtual events), whatever became of the run since.
 
+use std::future::Future;
+
+use bristlecone_machine::{Limits, reply};
 use bristlecone_proto::chain::{ChainId, HistoryEnd, HistoryHead, HistoryPageToken};
 use bristlecone_proto::node::EventPage;
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::enums::v1::HistoryEventFilterType;
 use bristlecone_proto::temporal::api::history::v1::{History, HistoryEvent};
-use bristlecone_machine::reply;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use tokio::time::Instant;
 
 use super::{Call, Edge, Result, check, errors};
-use crate::token::BadToken;
+use crate::token::{BadToken, Tokens};
 
 /// Events of one page; a page is never less than one batch.
 const PAGE_EVENTS_MAX: u32 = 256;
@@ -42,6 +48,29 @@ pub struct HistoryResponse {
     pub next_page_token: Bytes,
 }
 
+/// Where histories are read.
+pub(super) trait Histories: Sync {
+    /// Where a run's history ends; with `wait_after`, once it has events beyond that one, the run is closed,
+    /// or the time is up.
+    fn end(
+        &self,
+        chain: &ChainId,
+        head: HistoryHead,
+        wait_after: Option<i64>,
+        by: Instant,
+    ) -> impl Future<Output = Result<HistoryEnd>> + Send;
+
+    /// Whole batches of `[token.next_event_id, token.end_event_id)`.
+    fn events(
+        &self,
+        chain: &ChainId,
+        token: &HistoryPageToken,
+        events_max: u32,
+        reverse: bool,
+        by: Instant,
+    ) -> impl Future<Output = Result<EventPage>> + Send;
+}
+
 /// What a reader asks for.
 pub(super) struct Reading {
     pub chain: ChainId,
@@ -54,24 +83,24 @@ pub(super) struct Reading {
 }
 
 /// The events of a page, encoded, and where the next one begins.
-pub(super) struct Page {
+struct Page {
     history: Bytes,
     next: Option<HistoryPageToken>,
 }
 
-impl Edge {
+impl Reading {
     /// Checks what both directions have in common.
-    pub(super) fn begin_reading(
-        &self,
+    pub fn begin(
         chain: ChainId,
         execution: WorkflowExecution,
         page_size: i32,
         token: &[u8],
-    ) -> Result<Reading> {
-        check::execution(Some(&execution), self.cluster().limits())?;
-        let token = if token.is_empty() { None } else { Some(self.open_page(&chain, &execution.run_id, token)?) };
+        (tokens, limits): (&Tokens, &Limits),
+    ) -> Result<Self> {
+        check::execution(Some(&execution), limits)?;
+        let token = if token.is_empty() { None } else { Some(open(&chain, &execution.run_id, token, tokens)?) };
         let page_events = u32::try_from(page_size).ok().filter(|size| *size > 0).unwrap_or(PAGE_EVENTS_MAX);
-        Ok(Reading {
+        Ok(Self {
             chain,
             execution,
             page_events: page_events.min(PAGE_EVENTS_MAX),
@@ -81,38 +110,27 @@ impl Edge {
         })
     }
 
-    fn open_page(&self, chain: &ChainId, run_id: &str, token: &[u8]) -> Result<HistoryPageToken> {
-        let opened = self.cluster().tokens().open(token).map_err(|BadToken| errors::bad_history_token());
-        let token: HistoryPageToken = opened?;
-        if token.namespace_id != chain.namespace_id || token.workflow_id != chain.workflow_id {
-            return Err(errors::bad_history_token());
-        }
-        if !run_id.is_empty() && token.run_id != run_id {
-            return Err(reply::invalid_argument("RunId in the request does not match the NextPageToken."));
-        }
-        Ok(token)
-    }
-
-    pub(super) async fn read_history(&self, call: &Call, reading: Reading) -> Result<HistoryResponse> {
-        let page = match reading.filter {
-            HistoryEventFilterType::CloseEvent => self.close_event(call, reading).await?,
+    /// Oldest first.
+    pub async fn forward(self, source: &impl Histories, call: &Call, tokens: &Tokens) -> Result<HistoryResponse> {
+        let page = match self.filter {
+            HistoryEventFilterType::CloseEvent => self.close_event(source, call).await?,
             HistoryEventFilterType::Unspecified | HistoryEventFilterType::AllEvent => {
-                self.all_events(call, reading).await?
+                self.all_events(source, call).await?
             }
         };
-        Ok(self.seal_page(page))
+        Ok(seal(page, tokens))
     }
 
     /// Newest first; events within a batch too.
-    pub(super) async fn read_history_reverse(&self, call: &Call, reading: Reading) -> Result<HistoryResponse> {
-        let mut token = match reading.token {
+    pub async fn backward(self, source: &impl Histories, call: &Call, tokens: &Tokens) -> Result<HistoryResponse> {
+        let mut token = match self.token {
             Some(token) => token,
             None => {
-                let end = self.history_end(call, &reading.chain, &reading.execution, false).await?;
-                token_at(&reading.chain, &end, 1)
+                let end = source.end(&self.chain, head(&self.execution, false), None, call.answer_by()).await?;
+                token_at(&self.chain, &end, 1)
             }
         };
-        let page = self.read(call, &reading.chain, &token, reading.page_events, true).await?;
+        let page = source.events(&self.chain, &token, self.page_events, true, call.answer_by()).await?;
         let mut events = Vec::new();
         for batch in page.batches {
             let batch = History::decode(batch).map_err(|_| damaged())?;
@@ -120,49 +138,44 @@ impl Edge {
         }
         token.end_event_id = page.next_event_id;
         let next = (page.next_event_id > token.next_event_id).then_some(token);
-        Ok(self.seal_page(Page { history: encode(events), next }))
+        Ok(seal(Page { history: encode(events), next }, tokens))
     }
 
-    async fn all_events(&self, call: &Call, reading: Reading) -> Result<Page> {
-        let with_virtual = call.wants_virtual_events() && !reading.wait;
+    async fn all_events(self, source: &impl Histories, call: &Call) -> Result<Page> {
+        let with_virtual = call.wants_virtual_events() && !self.wait;
         let mut virtual_events = None;
-        let mut token = match reading.token {
-            Some(mut token) => {
-                if token.next_event_id >= token.end_event_id && reading.wait && token.running {
-                    let known = token.end_event_id;
-                    let end = self.wait_beyond(call, &reading.chain, &run_of(&token), known).await?;
-                    token.end_event_id = end.next_event_id.max(known);
-                    token.running = end.running;
-                }
-                token
-            }
+        let mut token = match self.token {
+            Some(token) => token,
             None => {
-                let end = self.history_end(call, &reading.chain, &reading.execution, with_virtual).await?;
-                let token = token_at(&reading.chain, &end, 1);
+                let end = source.end(&self.chain, head(&self.execution, with_virtual), None, call.answer_by()).await?;
+                let token = token_at(&self.chain, &end, 1);
                 virtual_events = Some(end.virtual_events);
                 token
             }
         };
+        if token.next_event_id >= token.end_event_id && token.running && self.wait {
+            let known = token.end_event_id;
+            let end = source.end(&self.chain, head_of(&token, false), Some(known), call.wait_until()?).await?;
+            token.end_event_id = end.next_event_id.max(known);
+            token.running = end.running;
+        }
         if token.next_event_id >= token.end_event_id {
             let next = token.running.then_some(token);
             return Ok(Page { history: Bytes::new(), next });
         }
-        let page = self.read(call, &reading.chain, &token, reading.page_events, false).await?;
+        let page = source.events(&self.chain, &token, self.page_events, false, call.answer_by()).await?;
         let mut history = join(page.batches);
         if page.next_event_id != 0 && page.next_event_id < token.end_event_id {
             token.next_event_id = page.next_event_id;
             return Ok(Page { history: history.freeze(), next: Some(token) });
         }
         token.next_event_id = token.end_event_id;
-        if !token.virtual_events.is_empty() {
-            append(&mut history, std::mem::take(&mut token.virtual_events));
-            return Ok(Page { history: history.freeze(), next: None });
-        }
+        append(&mut history, std::mem::take(&mut token.virtual_events));
         if with_virtual && token.running {
             let events = match virtual_events {
                 Some(events) => events,
                 None => {
-                    let end = self.history_end(call, &reading.chain, &run_of(&token), true).await?;
+                    let end = source.end(&self.chain, head_of(&token, true), None, call.answer_by()).await?;
                     if end.next_event_id > token.end_event_id {
                         // More was written while the reader took its pages: this was not the last one.
                         token.end_event_id = end.next_event_id;
@@ -174,71 +187,79 @@ impl Edge {
             };
             append(&mut history, events);
         }
-        let next = (reading.wait && token.running).then_some(token);
+        let next = (self.wait && token.running).then_some(token);
         Ok(Page { history: history.freeze(), next })
     }
 
-    async fn close_event(&self, call: &Call, reading: Reading) -> Result<Page> {
-        let execution = reading.token.as_ref().map_or(reading.execution, run_of);
-        let end = if reading.wait {
-            self.wait_beyond(call, &reading.chain, &execution, i64::MAX).await?
+    async fn close_event(self, source: &impl Histories, call: &Call) -> Result<Page> {
+        let head = self.token.as_ref().map_or_else(|| head(&self.execution, false), |token| head_of(token, false));
+        let end = if self.wait {
+            source.end(&self.chain, head, Some(i64::MAX), call.wait_until()?).await?
         } else {
-            self.history_end(call, &reading.chain, &execution, false).await?
+            source.end(&self.chain, head, None, call.answer_by()).await?
         };
-        let token = token_at(&reading.chain, &end, end.last_batch_id);
+        let token = token_at(&self.chain, &end, end.last_batch_id);
         if end.running {
-            return Ok(Page { history: Bytes::new(), next: reading.wait.then_some(token) });
+            return Ok(Page { history: Bytes::new(), next: self.wait.then_some(token) });
         }
-        let page = self.read(call, &reading.chain, &token, PAGE_EVENTS_MAX, false).await?;
+        let page = source.events(&self.chain, &token, PAGE_EVENTS_MAX, false, call.answer_by()).await?;
         let last = page.batches.into_iter().next_back().ok_or_else(damaged)?;
         let close = History::decode(last).map_err(|_| damaged())?.events.pop();
         Ok(Page { history: encode(close.into_iter().collect()), next: None })
     }
+}
 
-    async fn history_end(
+impl Histories for Edge {
+    async fn end(
         &self,
-        call: &Call,
         chain: &ChainId,
-        execution: &WorkflowExecution,
-        with_virtual_events: bool,
+        head: HistoryHead,
+        wait_after: Option<i64>,
+        by: Instant,
     ) -> Result<HistoryEnd> {
-        let head = HistoryHead { execution: Some(execution.clone()), with_virtual_events };
-        self.cluster().history_end(chain, head, None, call.answer_by()).await
-    }
-
-    /// Where the history ends once it has events beyond `known`, the run is closed, or the time is up.
-    async fn wait_beyond(
-        &self,
-        call: &Call,
-        chain: &ChainId,
-        execution: &WorkflowExecution,
-        known: i64,
-    ) -> Result<HistoryEnd> {
-        let head = HistoryHead { execution: Some(execution.clone()), with_virtual_events: false };
-        let until = call.wait_until()?;
-        let waiting = self.cluster().history_end(chain, head, Some(known), until);
+        let waiting = self.cluster().history_end(chain, head.clone(), wait_after, by);
         match self.unless_draining(waiting).await {
             Some(end) => end,
-            None => self.history_end(call, chain, execution, false).await,
+            None => self.cluster().history_end(chain, head, None, by).await,
         }
     }
 
-    async fn read(
+    async fn events(
         &self,
-        call: &Call,
         chain: &ChainId,
         token: &HistoryPageToken,
         events_max: u32,
         reverse: bool,
+        by: Instant,
     ) -> Result<EventPage> {
         let (first, end) = (token.next_event_id, token.end_event_id);
-        self.cluster().read_events(chain, &token.run_id, first, end, events_max, reverse, call.answer_by()).await
+        self.cluster().read_events(chain, &token.run_id, first, end, events_max, reverse, by).await
     }
+}
 
-    fn seal_page(&self, page: Page) -> HistoryResponse {
-        let next_page_token = page.next.map(|token| self.cluster().tokens().seal(&token)).unwrap_or_default();
-        HistoryResponse { history: Some(page.history), next_page_token }
+fn open(chain: &ChainId, run_id: &str, token: &[u8], tokens: &Tokens) -> Result<HistoryPageToken> {
+    let token: HistoryPageToken = tokens.open(token).map_err(|BadToken| errors::bad_history_token())?;
+    if token.namespace_id != chain.namespace_id || token.workflow_id != chain.workflow_id {
+        return Err(errors::bad_history_token());
     }
+    if !run_id.is_empty() && token.run_id != run_id {
+        return Err(reply::invalid_argument("RunId in the request does not match the NextPageToken."));
+    }
+    Ok(token)
+}
+
+fn seal(page: Page, tokens: &Tokens) -> HistoryResponse {
+    let next_page_token = page.next.map(|token| tokens.seal(&token)).unwrap_or_default();
+    HistoryResponse { history: Some(page.history), next_page_token }
+}
+
+fn head(execution: &WorkflowExecution, with_virtual_events: bool) -> HistoryHead {
+    HistoryHead { execution: Some(execution.clone()), with_virtual_events }
+}
+
+fn head_of(token: &HistoryPageToken, with_virtual_events: bool) -> HistoryHead {
+    let run = WorkflowExecution { workflow_id: token.workflow_id.clone(), run_id: token.run_id.clone() };
+    HistoryHead { execution: Some(run), with_virtual_events }
 }
 
 fn token_at(chain: &ChainId, end: &HistoryEnd, next_event_id: i64) -> HistoryPageToken {
@@ -251,10 +272,6 @@ fn token_at(chain: &ChainId, end: &HistoryEnd, next_event_id: i64) -> HistoryPag
         workflow_id: chain.workflow_id.clone(),
         virtual_events: Vec::new(),
     }
-}
-
-fn run_of(token: &HistoryPageToken) -> WorkflowExecution {
-    WorkflowExecution { workflow_id: token.workflow_id.clone(), run_id: token.run_id.clone() }
 }
 
 fn join(batches: Vec<Bytes>) -> BytesMut {
@@ -280,26 +297,4 @@ fn damaged() -> bristlecone_proto::chain::Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bristlecone_proto::temporal::api::workflowservice::v1::GetWorkflowExecutionHistoryResponse;
-
-    #[test]
-    fn joined_batches_decode_as_one_history() {
-        let event = |event_id| HistoryEvent { event_id, ..HistoryEvent::default() };
-        let mut history = join(vec![encode(vec![event(1), event(2)]), encode(vec![event(3)])]);
-        append(&mut history, vec![event(4), event(5)]);
-        let response = HistoryResponse { history: Some(history.freeze()), next_page_token: Bytes::from_static(b"t") };
-        let wire = response.encode_to_vec();
-        let decoded = GetWorkflowExecutionHistoryResponse::decode(wire.as_slice()).expect("the API's own message");
-        let ids: Vec<_> = decoded.history.expect("set").events.iter().map(|event| event.event_id).collect();
-        assert_eq!((ids, decoded.next_page_token), (vec![1, 2, 3, 4, 5], Bytes::from_static(b"t")));
-    }
-
-    #[test]
-    fn an_empty_history_is_there() {
-        let wire = HistoryResponse { history: Some(Bytes::new()), next_page_token: Bytes::new() }.encode_to_vec();
-        let decoded = GetWorkflowExecutionHistoryResponse::decode(wire.as_slice()).expect("the API's own message");
-        assert_eq!(decoded.history, Some(History::default()));
-    }
-}
+mod tests;

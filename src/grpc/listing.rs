@@ -4,6 +4,7 @@
 //! A page token is the sort key of the last row that was shown, the namespace, and a hash of the query: it
 //! is good for that query only. There is a token exactly when there are more rows.
 
+use bristlecone_machine::reply;
 use bristlecone_machine::stamp;
 use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::record::{self, Visibility};
@@ -12,7 +13,6 @@ use bristlecone_proto::temporal::api::filter::v1::StartTimeFilter;
 use bristlecone_proto::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use bristlecone_proto::temporal::api::workflowservice::v1::CountWorkflowExecutionsResponse;
 use bristlecone_proto::temporal::api::workflowservice::v1::count_workflow_executions_response::AggregationGroup;
-use bristlecone_machine::reply;
 use bytes::Bytes;
 use prost_types::Timestamp;
 
@@ -83,9 +83,8 @@ impl Edge {
     ) -> Result<CountWorkflowExecutionsResponse> {
         let namespace = self.namespace(namespace)?;
         let filter = parse(query, &namespace.record)?;
-        let by_status = filter.group_by_status;
-        let counted = self.cluster().count(&namespace.record.id, &filter, by_status, call.answer_by()).await?;
-        if !by_status {
+        let counted = self.cluster().count(&namespace.record.id, &filter, call.answer_by()).await?;
+        if !filter.group_by_status {
             return Ok(CountWorkflowExecutionsResponse { count: counted.count, groups: Vec::new() });
         }
         let groups: Vec<AggregationGroup> = counted.groups.into_iter().map(|(status, n)| group(&status, n)).collect();
@@ -202,8 +201,10 @@ mod tests {
 
     #[test]
     fn time_ranges_have_open_ends() {
-        let range = |earliest_time, latest_time| in_range("StartTime", Some(&StartTimeFilter { earliest_time, latest_time }));
-        let text = |condition: Result<Option<Condition>>| condition.map(|c| c.map(|c| c.to_string())).map_err(|r| r.message);
+        let range =
+            |earliest_time, latest_time| in_range("StartTime", Some(&StartTimeFilter { earliest_time, latest_time }));
+        let text =
+            |condition: Result<Option<Condition>>| condition.map(|c| c.map(|c| c.to_string())).map_err(|r| r.message);
         assert_eq!(text(range(None, at(-62_135_596_800))), Ok(None));
         assert_eq!(text(range(at(1), None)), Ok(Some("StartTime >= 1000000000".into())));
         assert_eq!(text(range(None, at(2))), Ok(Some("StartTime <= 2000000000".into())));

@@ -14,6 +14,7 @@
 //! # Used by
 //! The node's start (`serve`), and the simulation, which calls [`ApiService`] without a network.
 
+pub mod admin_service;
 mod call;
 mod check;
 mod edge;
@@ -29,12 +30,15 @@ mod serve;
 mod service;
 pub mod status;
 mod task;
+#[cfg(test)]
+mod tests;
 mod version;
 mod workers;
 mod workflow_service;
 
 use bristlecone_proto::chain::Rejection;
 
+pub use call::Call;
 pub use edge::Edge;
 pub use rpcs::{RpcStatus, rpc_table};
 pub use serve::serve;

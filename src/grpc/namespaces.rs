@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bristlecone_machine::{Limits, reply};
+use bristlecone_machine::{Limits, reply, validate};
 use bristlecone_proto::chain::ChainId;
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::{NamespaceState, ReplicationState};
@@ -11,6 +11,7 @@ use bristlecone_proto::temporal::api::namespace::v1::{
 };
 use bristlecone_proto::temporal::api::replication::v1::{ClusterReplicationConfig, NamespaceReplicationConfig};
 use bristlecone_proto::temporal::api::workflowservice::v1::DescribeNamespaceResponse;
+use prost_types::Duration;
 
 use super::{Edge, Result, errors};
 use crate::meta::NamespaceEntry;
@@ -26,9 +27,11 @@ impl Edge {
         in_state(self.any_namespace(name)?, &USABLE)
     }
 
-    /// The namespace of this name, in which workflows may be started.
+    /// The namespace of this name, in which workflows may be started now.
     pub(super) fn open_namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
-        in_state(self.any_namespace(name)?, &OPEN)
+        let namespace = in_state(self.any_namespace(name)?, &OPEN)?;
+        let health = &self.cluster().parts().health;
+        if health.refuses_starts() { Err(errors::overloaded(&health.shedding())) } else { Ok(namespace) }
     }
 
     /// The namespace of this name, whatever its state.
@@ -88,6 +91,15 @@ pub(super) fn check_name(name: &str, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
+/// How long closed workflows are kept: at least an hour, cut to a hundred years.
+pub(super) fn check_retention(retention: Option<Duration>) -> Result<Duration> {
+    const SECONDS_MIN: i64 = 3600;
+    let retention = validate::duration(retention.as_ref()).ok().flatten();
+    retention
+        .filter(|retention| retention.seconds >= SECONDS_MIN)
+        .ok_or_else(|| reply::invalid_argument("A valid retention period is not set on request."))
+}
+
 pub(super) fn in_state(namespace: Arc<NamespaceEntry>, allowed: &[NamespaceState]) -> Result<Arc<NamespaceEntry>> {
     if allowed.contains(&namespace.record.state()) {
         Ok(namespace)
@@ -145,7 +157,10 @@ pub(super) fn config(namespace: &record::Namespace) -> NamespaceConfig {
 fn replication(cluster: &str) -> NamespaceReplicationConfig {
     NamespaceReplicationConfig {
         active_cluster_name: cluster.to_owned(),
-        clusters: vec![ClusterReplicationConfig { cluster_name: cluster.to_owned() }],
+        clusters: vec![ClusterReplicationConfig {
+            cluster_name: cluster.to_owned(),
+            ..ClusterReplicationConfig::default()
+        }],
         state: ReplicationState::Normal.into(),
     }
 }

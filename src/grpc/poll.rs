@@ -23,7 +23,7 @@ pub(super) struct Polled {
     pub tasks_per_second_max: Option<f64>,
 }
 
-/// A poll that may wait.
+/// A poll that may wait; the cluster gives it its ids.
 pub(super) struct Waiting {
     pub namespace: Arc<NamespaceEntry>,
     pub poll: Poll,
@@ -42,7 +42,7 @@ impl Edge {
         let poll = Poll {
             node_id: self.cluster().node().node_id,
             poll_id: 0,
-            request_id: self.new_id(),
+            request_id: String::new(),
             identity: polled.identity,
             queue: Some(queue),
             version: polled.version,

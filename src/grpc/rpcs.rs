@@ -5,13 +5,14 @@ use std::future::Future;
 use std::task::{Context, Poll};
 
 use bristlecone_proto::API_DESCRIPTORS;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
-use tonic::Status;
 use tonic_prost::ProstCodec;
 
 use super::call::Call;
@@ -73,7 +74,9 @@ macro_rules! rpcs {
             service: $service,
             name: stringify!($name),
             status: rpcs!(@status $($missing)?),
-            serve: |edge, call, request| Box::pin(serve(edge, call, request, $handlers::$handler::handle)),
+            serve: |edge, call, request| {
+                Box::pin(serve(request, move |message| $handlers::$handler::handle(edge, call, message)))
+            },
         },)*)*]
     };
     (@status) => { RpcStatus::Served };
@@ -138,11 +141,11 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
 };
 
 /// One unary call, from its encoded request to its encoded response.
-async fn serve<Q, A, F, W>(edge: Edge, call: Call, request: http::Request<Body>, handle: F) -> http::Response<Body>
+pub(super) async fn serve<Q, A, F, W>(request: http::Request<Body>, handle: F) -> http::Response<Body>
 where
     Q: Message + Default + Send + 'static,
     A: Message + Send + 'static,
-    F: Fn(Edge, Call, Q) -> W + Send + 'static,
+    F: FnOnce(Q) -> W + Send + 'static,
     W: Future<Output = Result<A>> + Send + 'static,
 {
     // Responses go out as they are: most are small, and compressing large ones costs more than it saves.
@@ -151,34 +154,36 @@ where
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
-    grpc.unary(Handler { edge, call, handle }, request).await
+    grpc.unary(Handler(Some(handle)), request).await
 }
 
-/// A handler as tonic calls it.
-struct Handler<F> {
-    edge: Edge,
-    call: Call,
-    handle: F,
-}
+/// A handler as tonic calls it: once.
+struct Handler<F>(Option<F>);
 
 impl<Q, A, F, W> tower::Service<tonic::Request<Q>> for Handler<F>
 where
-    F: Fn(Edge, Call, Q) -> W,
+    F: FnOnce(Q) -> W,
     W: Future<Output = Result<A>> + Send + 'static,
+    A: Send + 'static,
 {
     type Response = tonic::Response<A>;
     type Error = Status;
-    type Future = futures::future::Map<W, fn(Result<A>) -> std::result::Result<tonic::Response<A>, Status>>;
+    type Future = BoxFuture<'static, std::result::Result<tonic::Response<A>, Status>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
-        use futures::FutureExt;
-        let answer = (self.handle)(self.edge.clone(), self.call.clone(), request.into_inner());
-        answer.map(|answer| answer.map(tonic::Response::new).map_err(status::of))
+        match self.0.take() {
+            Some(handle) => handle(request.into_inner()).map(to_tonic).boxed(),
+            None => std::future::ready(Err(Status::internal("a call has one request"))).boxed(),
+        }
     }
+}
+
+fn to_tonic<A>(answer: Result<A>) -> std::result::Result<tonic::Response<A>, Status> {
+    answer.map(tonic::Response::new).map_err(status::of)
 }
 
 #[cfg(test)]

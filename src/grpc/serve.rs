@@ -48,11 +48,13 @@ pub async fn serve(
     let (stopped, stopping) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {
         shutdown.await;
-        edge.set_serving(false).await;
         edge.drain();
+        edge.set_serving(false).await;
         // The receiver lives as long as this future.
         let _ = stopped.send(());
     };
+    let following = service.edge().clone();
+    let readiness = following.cluster().parts().health.watch_ready();
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -69,6 +71,7 @@ pub async fn serve(
     };
     tokio::select! {
         served = serving => served,
+        () = following.follow_readiness(readiness) => Ok(()),
         () = too_late => {
             tracing::warn!("calls that were still under way were given up");
             Ok(())

@@ -44,8 +44,12 @@ mod tests {
         let details = rpc::Status::decode(status.details()).expect("details are a google.rpc.Status");
         assert_eq!((details.code, details.message.as_str()), (6, "taken"));
         let [detail] = details.details.as_slice() else { panic!("one detail, not {:?}", details.details) };
-        assert_eq!(detail.type_url, "type.googleapis.com/temporal.api.errordetails.v1.WorkflowExecutionAlreadyStartedFailure");
-        let failure = WorkflowExecutionAlreadyStartedFailure::decode(detail.value.as_slice()).expect("the failure itself");
+        assert_eq!(
+            detail.type_url,
+            "type.googleapis.com/temporal.api.errordetails.v1.WorkflowExecutionAlreadyStartedFailure"
+        );
+        let failure =
+            WorkflowExecutionAlreadyStartedFailure::decode(detail.value.as_slice()).expect("the failure itself");
         assert_eq!((failure.start_request_id.as_str(), failure.run_id.as_str()), ("request", "run"));
     }
 

@@ -101,7 +101,8 @@ mod tests {
     use http::HeaderValue;
 
     fn check_headers(pairs: &[(&'static str, &'static str)]) -> std::result::Result<(), String> {
-        let headers = pairs.iter().map(|(name, value)| ((*name).try_into().expect("a name"), HeaderValue::from_static(value)));
+        let headers =
+            pairs.iter().map(|(name, value)| ((*name).try_into().expect("a name"), HeaderValue::from_static(value)));
         check(&headers.collect()).map_err(|rejection| rejection.message)
     }
 

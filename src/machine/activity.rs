@@ -39,7 +39,7 @@ use bristlecone_proto::temporal::api::history::v1::{
 };
 
 use crate::draft::Draft;
-use crate::{event, payload, reply};
+use crate::{event, payload, reply, validate};
 
 pub(crate) use answer::{cancel_activity, complete_activity, fail_activity};
 pub(crate) use heartbeat::heartbeat_activity;
@@ -57,9 +57,10 @@ struct Found {
     activity: record::Activity,
 }
 
-/// The pending activity that a worker, or a client, speaks of.
-fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>) -> Result<Found, Rejection> {
+/// The pending activity that a worker, or a client, with this identity speaks of.
+fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Result<Found, Rejection> {
     let Some(wanted) = activity else { return Err(reply::invalid_argument("Request is nil.")) };
+    validate::length(identity, "Identity", draft.at().limits).map_err(reply::invalid_argument)?;
     let run_id = draft.find_run(&wanted.run_id)?;
     let run = draft.run(&run_id);
     if !run.is_running() {
@@ -90,8 +91,8 @@ fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>) -> Result<Found, Reje
 }
 
 /// As [`find`], for what only an attempt in a worker's hands can do.
-fn find_started(draft: &Draft<'_>, activity: Option<&ActivityRef>) -> Result<Found, Rejection> {
-    let found = find(draft, activity)?;
+fn find_started(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Result<Found, Rejection> {
+    let found = find(draft, activity, identity)?;
     if is_started(&found.activity) { Ok(found) } else { Err(reply::activity_not_found()) }
 }
 

@@ -10,7 +10,7 @@ use bristlecone_proto::temporal::api::common::v1::Link;
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes};
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 
-use crate::rows::Rows;
+use crate::rows::{Rows, Shared};
 use crate::stamp::UnixNanos;
 
 /// A workflow id and whatever of it is loaded.
@@ -46,7 +46,7 @@ pub struct Run {
     pub links: Arc<[Link]>,
     /// User metadata of the first event.
     pub user_metadata: Option<Arc<UserMetadata>>,
-    pub head: record::Head,
+    pub head: Shared<record::Head>,
     /// Memo and search attributes; loaded and written whole.
     pub fields: Arc<record::Fields>,
     /// By scheduled event id.

@@ -62,10 +62,7 @@ pub(crate) fn start_child(mut draft: Draft<'_>, input: &StartChild) -> Step {
         info.is_some_and(|info| info.event_type == EventType::WorkflowExecutionStarted as i32)
     });
     if let Some(record) = repeated {
-        let answer = ChildStarted {
-            run_id: record.current_run_id.clone(),
-            first_run_id: record.first_run_id.clone(),
-        };
+        let answer = ChildStarted { run_id: record.current_run_id.clone(), first_run_id: record.first_run_id.clone() };
         return draft.unchanged(reply::of(ReplyKind::ChildStarted(answer)));
     }
     match policy::decide(&draft, request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy()) {
@@ -194,11 +191,12 @@ pub(crate) fn answered(
     answer: &Result<ReplyKind, Rejection>,
 ) {
     let id = message.initiated_event_id;
-    let Some(run) = draft.get(run_id) else { return };
-    let is_running = run.is_running();
-    let child = run.children.get(&id).cloned();
+    // The run may be closed, or even removed, by now.
+    let run = draft.get(run_id).filter(|run| run.is_running());
+    let is_running = run.is_some();
+    let child = run.and_then(|run| run.children.get(&id)).cloned();
     match (answer, child) {
-        (Ok(ReplyKind::ChildStarted(started)), Some(child)) if is_running && child.started_event_id == 0 => {
+        (Ok(ReplyKind::ChildStarted(started)), Some(child)) if child.started_event_id == 0 => {
             draft.begin_transition(run_id);
             let header = message.attributes.as_ref().and_then(|attributes| attributes.header.clone());
             add_started(draft, run_id, &child, &started.run_id, header);
@@ -212,7 +210,7 @@ pub(crate) fn answered(
                 tell_recorded(draft, run_id, target, id, &started.run_id);
             }
         }
-        (Err(rejection), Some(child)) if is_running && child.started_event_id == 0 => {
+        (Err(rejection), Some(child)) if child.started_event_id == 0 => {
             draft.begin_transition(run_id);
             add_failed(draft, run_id, &child, message, rejection);
             draft.schedule_workflow_task(run_id);
@@ -229,13 +227,7 @@ fn tell_recorded(draft: &mut Draft<'_>, run_id: &str, target: &ChainId, initiate
     draft.send(run_id, target.clone(), input);
 }
 
-fn add_started(
-    draft: &mut Draft<'_>,
-    run_id: &str,
-    child: &record::Child,
-    child_run_id: &str,
-    header: Option<Header>,
-) {
+fn add_started(draft: &mut Draft<'_>, run_id: &str, child: &record::Child, child_run_id: &str, header: Option<Header>) {
     let attributes = ChildWorkflowExecutionStartedEventAttributes {
         namespace: child.namespace.clone(),
         namespace_id: child.namespace_id.clone(),
@@ -250,13 +242,7 @@ fn add_started(
     draft.add(run_id, Attributes::ChildWorkflowExecutionStartedEventAttributes(attributes));
 }
 
-fn add_failed(
-    draft: &mut Draft<'_>,
-    run_id: &str,
-    child: &record::Child,
-    message: &StartChild,
-    rejection: &Rejection,
-) {
+fn add_failed(draft: &mut Draft<'_>, run_id: &str, child: &record::Child, message: &StartChild, rejection: &Rejection) {
     let cause = if outbox::is_namespace_not_found(rejection) {
         FailedCause::NamespaceNotFound
     } else {

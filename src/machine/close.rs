@@ -77,5 +77,5 @@ fn tell_parent(draft: &mut Draft<'_>, run_id: &str, event_id: i64) {
 }
 
 fn of(kind: input::Kind) -> Input {
-    Input { kind: Some(kind) }
+    Input { kind: Some(kind), origin: None }
 }

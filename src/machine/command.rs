@@ -22,7 +22,7 @@ mod upsert_search_attributes;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bristlecone_proto::temporal::api::command::v1::Command;
@@ -110,11 +110,6 @@ pub(crate) fn apply(draft: &mut Draft<'_>, ctx: &mut CommandContext, command: &C
         )),
         A::ScheduleNexusOperationCommandAttributes(_) | A::RequestCancelNexusOperationCommandAttributes(_) => {
             Err(CommandFailure::new(Cause::FeatureDisabled, "Nexus operations disabled"))
-        }
-        A::StartChildWorkflowExecutionCommandAttributes(a) => start_child::apply(draft, ctx, command, a),
-        A::SignalExternalWorkflowExecutionCommandAttributes(a) => signal_external::apply(draft, ctx, command, a),
-        A::RequestCancelExternalWorkflowExecutionCommandAttributes(a) => {
-            request_cancel_external::apply(draft, ctx, command, a)
         }
     }
 }

@@ -197,7 +197,7 @@ fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityS
 fn pause(pending: &record::Activity) -> Option<PauseInfo> {
     let manual =
         pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
-    pending.paused.then(|| PauseInfo {
+    pending.paused.then_some(PauseInfo {
         pause_time: pending.paused_time,
         paused_by: Some(pause_info::PausedBy::Manual(manual)),
     })
@@ -216,6 +216,7 @@ fn options(pending: &record::Activity, policy: RetryPolicy) -> ActivityOptions {
         heartbeat_timeout: pending.heartbeat_timeout,
         retry_policy: Some(RetryPolicy { non_retryable_error_types: Vec::new(), ..policy }),
         priority: pending.priority.clone(),
+        ..ActivityOptions::default()
     }
 }
 

@@ -31,7 +31,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send};
+use bristlecone_proto::chain::reply::Kind;
+use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send, WorkflowTaskCompleted};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Link, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::EventType;
@@ -41,6 +42,7 @@ use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 
 use crate::chain::{Chain, ReceiptKey, Run};
 use crate::stamp::{Stamp, UnixNanos};
+use crate::terminate::{self, Terminate};
 use crate::new_run::NewRun;
 use crate::{Step, event, fold, ids, reply};
 
@@ -276,23 +278,9 @@ impl<'a> Draft<'a> {
         self.chain.sends.changes().filter(move |(_, before, now)| is_new(*before, *now)).map(|(sequence, ..)| *sequence)
     }
 
-    /// Sequences of the outbox rows that this step has written for the run.
-    pub fn new_sends(&self, run_id: &str) -> impl Iterator<Item = u64> {
-        let new = self.chain.sends.changes().filter(|(_, before, _)| before.is_none());
-        new.filter(move |(.., send)| send.is_some_and(|send| send.run_id == run_id)).map(|(sequence, ..)| *sequence)
-    }
-
     /// Takes a row out of the outbox.
     pub fn take_send(&mut self, sequence: u64) -> Option<Arc<Send>> {
         self.chain.sends.remove(&sequence)
-    }
-
-    pub fn receipt(&self, key: &ReceiptKey) -> Option<&record::Receipt> {
-        self.chain.receipts.get(key)
-    }
-
-    pub fn put_receipt(&mut self, key: ReceiptKey, receipt: record::Receipt) {
-        self.chain.receipts.put(key, receipt);
     }
 
     pub fn forget_receipt(&mut self, key: &ReceiptKey) -> bool {
@@ -363,11 +351,37 @@ impl<'a> Draft<'a> {
         Self::new(self.before, self.at)
     }
 
-    /// The step that this draft has become.
-    pub fn finish(mut self, reply: Reply) -> Step {
+    /// The step that this draft has become. A run whose history grew beyond all limits is terminated
+    /// instead.
+    pub fn finish(self, reply: Reply) -> Step {
+        let Some((run_id, reason)) = self.beyond_limits() else { return self.seal(reply) };
+        let mut draft = self.restart();
+        let terminate = Terminate { reason, details: None, identity: "history-service", links: &[] };
+        terminate::run(&mut draft, &run_id, terminate);
+        draft.seal(without_tasks(reply))
+    }
+
+    fn seal(mut self, reply: Reply) -> Step {
         self.close_transitions();
         let rows = self.rows();
         Step { next: Some(self.chain), rows, reply }
+    }
+
+    /// An open run with too large a history, and why it has to end. Making a start durable is no reason.
+    fn beyond_limits(&self) -> Option<(String, &'static str)> {
+        let limits = self.at.limits;
+        let goes_on = |event: &HistoryEvent| event.event_type() != EventType::WorkflowTaskStarted;
+        let touched = self.writing.keys().filter(|run_id| self.new_events(run_id).any(goes_on));
+        let touched = touched.filter_map(|run_id| Some((self.before.runs.get(run_id)?, self.get(run_id)?)));
+        for (before, run) in touched.filter(|(_, run)| run.is_running()) {
+            if before.head.history_size > limits.history_bytes_max {
+                return Some((run.id.clone(), "Workflow history size exceeds limit."));
+            }
+            if run.head.next_event_id - 1 > limits.history_events_max {
+                return Some((run.id.clone(), "Workflow history count exceeds limit."));
+            }
+        }
+        None
     }
 
     /// A user's mistake: nothing changes.
@@ -378,5 +392,19 @@ impl<'a> Draft<'a> {
     /// Answers without changing anything.
     pub fn unchanged(self, reply: Reply) -> Step {
         Step::unchanged(reply)
+    }
+}
+
+/// The answer when the run was terminated after all: no task of it is handed out.
+fn without_tasks(reply: Reply) -> Reply {
+    match reply.kind {
+        Some(Kind::WorkflowTaskStarted(_)) => reply::rejected(reply::workflow_completed()),
+        Some(Kind::WorkflowTaskCompleted(completed)) => reply::of(Kind::WorkflowTaskCompleted(WorkflowTaskCompleted {
+            next: None,
+            eager_activities: Vec::new(),
+            another_task: false,
+            ..completed
+        })),
+        kind => Reply { kind },
     }
 }

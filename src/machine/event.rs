@@ -1,4 +1,4 @@
-//! What kind an event is: its type, whether it waits in the buffer, whether it ends a run.
+//! What kind an event is: its type, and whether it waits in the buffer.
 //!
 //! # Contract
 //! Classification depends on the type alone. The tables follow semantics of the API's original server,
@@ -86,20 +86,6 @@ pub fn is_buffered(event_type: EventType) -> bool {
         | E::WorkflowExecutionUnpaused
         | E::WorkflowExecutionTimeSkippingTransitioned => true,
     }
-}
-
-/// Whether the event ends its run.
-pub fn is_close(event_type: EventType) -> bool {
-    use EventType as E;
-    matches!(
-        event_type,
-        E::WorkflowExecutionCompleted
-            | E::WorkflowExecutionFailed
-            | E::WorkflowExecutionTimedOut
-            | E::WorkflowExecutionTerminated
-            | E::WorkflowExecutionContinuedAsNew
-            | E::WorkflowExecutionCanceled
-    )
 }
 
 /// Whether the event goes behind the others when the buffer is flushed: it ends an activity, a child

@@ -20,7 +20,8 @@ use bristlecone_proto::chain::{CancelExternal, Rejection, RunRef, SignalExternal
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::enums::v1::{
-    CancelExternalWorkflowExecutionFailedCause as CancelFailed, SignalExternalWorkflowExecutionFailedCause as SignalFailed,
+    CancelExternalWorkflowExecutionFailedCause as CancelFailed,
+    SignalExternalWorkflowExecutionFailedCause as SignalFailed,
 };
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{
@@ -223,10 +224,7 @@ impl Target {
         Self {
             namespace: if named.is_empty() { &draft.id().namespace } else { named }.to_string(),
             namespace_id: external.namespace_id.clone(),
-            execution: WorkflowExecution {
-                workflow_id: external.workflow_id.clone(),
-                run_id: external.run_id.clone(),
-            },
+            execution: WorkflowExecution { workflow_id: external.workflow_id.clone(), run_id: external.run_id.clone() },
         }
     }
 }

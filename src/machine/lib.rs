@@ -28,23 +28,43 @@
 extern crate alloc;
 
 mod activity;
+mod cancel;
+pub mod chain;
+mod check;
+mod child;
+mod close;
 mod command;
 mod cron;
-pub mod chain;
 mod deadline;
+mod delete;
+mod describe;
 mod draft;
 mod event;
+mod external;
 mod fold;
+mod history_head;
 mod ids;
+pub mod load;
 mod new_run;
+mod outbox;
+mod payload;
+mod query;
+mod rebuild;
 pub mod reply;
 mod retry;
 pub mod row;
 pub mod rows;
+mod signal;
+mod signal_with_start;
 pub mod stamp;
+mod start;
+mod successor;
 mod tasks;
-mod validate;
+mod terminate;
+pub mod validate;
 mod visibility;
+mod wake;
+mod workflow_task;
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -53,7 +73,9 @@ use bristlecone_proto::chain::input::Kind;
 
 pub use bristlecone_proto::chain::{Input, Reply};
 pub use chain::{Chain, Run, SoftStart};
+pub use check::{Violation, check};
 pub use deadline::{Deadlines, deadline};
+pub use rebuild::rebuild;
 pub use row::Row;
 pub use stamp::{Limits, Namespace, Stamp};
 
@@ -78,17 +100,68 @@ impl Step {
 
 /// Decides what an input does to the chain. The runs named by [`load::runs_needed`] must be loaded.
 pub fn step(chain: &Chain, input: &Input, at: &Stamp<'_>) -> Step {
-    let draft = Draft::new(chain, at);
     let Some(kind) = &input.kind else {
-        return draft.reject(reply::invalid_argument("Request is nil."));
+        return Step::unchanged(reply::rejected(reply::invalid_argument("Request is nil.")));
     };
-    match kind {
-        other => draft.reject(reply::plain(reply::code::UNIMPLEMENTED, format!("{}", name(other)))),
+    let quarantined = chain.record.as_ref().map_or("", |record| &record.quarantined);
+    if !quarantined.is_empty() && !matches!(kind, Kind::Release(_)) {
+        let message = format!("the workflow is quarantined: {quarantined}");
+        return Step::unchanged(reply::rejected(reply::failed_precondition(message)));
+    }
+    let Some(origin) = &input.origin else { return decide(Draft::new(chain, at), kind) };
+    match outbox::answered_before(chain, origin) {
+        Some(answer) => Step::unchanged(answer),
+        None => outbox::with_receipt(chain, origin, decide(Draft::new(chain, at), kind)),
     }
 }
 
-fn name(kind: &Kind) -> &'static str {
+fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
     match kind {
-        _ => "this input is not implemented",
+        Kind::Start(input) => start::start(draft, input),
+        Kind::SignalWithStart(input) => signal_with_start::signal_with_start(draft, input),
+        Kind::Signal(input) => signal::signal(draft, input),
+        Kind::RequestCancel(input) => cancel::request_cancel(draft, input),
+        Kind::Terminate(input) => terminate::terminate(draft, input),
+        Kind::Delete(input) => delete::delete(draft, input),
+        Kind::Describe(input) => describe::describe(draft, input),
+        Kind::ResetSticky(input) => workflow_task::reset_sticky(draft, input),
+        Kind::HistoryHead(input) => history_head::history_head(draft, input),
+        Kind::Query(input) => query::query(draft, input),
+
+        Kind::CompleteWorkflowTask(input) => workflow_task::complete_workflow_task(draft, input),
+        Kind::FailWorkflowTask(input) => workflow_task::fail_workflow_task(draft, input),
+        Kind::CompleteActivity(input) => activity::complete_activity(draft, input),
+        Kind::FailActivity(input) => activity::fail_activity(draft, input),
+        Kind::CancelActivity(input) => activity::cancel_activity(draft, input),
+        Kind::HeartbeatActivity(input) => activity::heartbeat_activity(draft, input),
+
+        Kind::StartWorkflowTask(input) => workflow_task::start_workflow_task(draft, input),
+        Kind::StartActivity(input) => activity::start_activity(draft, input),
+        Kind::UndoWorkflowTaskStart(input) => workflow_task::undo_workflow_task_start(draft, input),
+        Kind::UndoActivityStart(input) => activity::undo_activity_start(draft, input),
+        Kind::StickyUnavailable(input) => workflow_task::sticky_unavailable(draft, input),
+
+        Kind::StartChild(input) => child::start_child(draft, input),
+        Kind::ParentRecorded(input) => child::parent_recorded(draft, input),
+        Kind::ChildClosed(input) => child::child_closed(draft, input),
+        Kind::ParentClosed(input) => child::parent_closed(draft, input),
+        Kind::SignalExternal(input) => external::signal_external(draft, input),
+        Kind::CancelExternal(input) => external::cancel_external(draft, input),
+        Kind::Answer(input) => outbox::answer(draft, input),
+        Kind::Forget(input) => outbox::forget(draft, input),
+
+        Kind::Wake(input) => wake::wake(draft, input),
+        Kind::Harden(input) => workflow_task::harden(draft, input),
+        Kind::Purge(input) => delete::purge(draft, input),
+        Kind::Release(_) => release(draft),
     }
+}
+
+/// An operator says that a quarantined chain may go on.
+fn release(mut draft: Draft<'_>) -> Step {
+    if draft.record().is_none_or(|record| record.quarantined.is_empty()) {
+        return draft.unchanged(reply::done());
+    }
+    draft.record_mut().quarantined.clear();
+    draft.finish(reply::done())
 }

@@ -110,8 +110,8 @@ pub struct Loader {
 #[derive(Debug, Default)]
 struct Parts {
     first_event: Option<HistoryEvent>,
-    head: Option<record::Head>,
-    fields: Option<record::Fields>,
+    head: Option<Arc<record::Head>>,
+    fields: Option<Arc<record::Fields>>,
     activities: Rows<i64, record::Activity>,
     timers: Rows<i64, record::Timer>,
     children: Rows<i64, record::Child>,
@@ -198,7 +198,7 @@ impl Loader {
 
 impl Parts {
     fn assemble(self, run_id: &str) -> Option<Run> {
-        let run = fold::start::assemble(run_id, &self.first_event?, self.head?, self.fields.unwrap_or_default())?;
+        let run = fold::start::assemble(run_id, &self.first_event?, self.head?.into(), self.fields.unwrap_or_default())?;
         let mut run = Run {
             activities: self.activities,
             timers: self.timers,

@@ -17,6 +17,9 @@
 //! # Used by
 //! `lib.rs`, the shell's outbox.
 
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bristlecone_proto::chain::{
@@ -25,7 +28,7 @@ use bristlecone_proto::chain::{
 use bristlecone_proto::record;
 use prost::Message;
 
-use crate::chain::{Chain, ReceiptKey};
+use crate::chain::{Chain, ReceiptKey, Run};
 use crate::draft::Draft;
 use crate::row::Row;
 use crate::{Step, child, external, reply};
@@ -36,7 +39,7 @@ use crate::{Step, child, external, reply};
 pub(crate) fn answered_before(chain: &Chain, origin: &Origin) -> Option<Reply> {
     let receipt = chain.receipts.get(&key(origin.sender.as_ref()?, origin.sequence))?;
     // A receipt is an answer of this core, so it can be read; were it not, «done» ends the repetition.
-    Some(Reply::decode(receipt.reply.as_slice()).unwrap_or_else(|_| reply::done()))
+    Some(Reply::decode(receipt.reply.clone()).unwrap_or_else(|_| reply::done()))
 }
 
 /// Adds the receipt of a message to the step that took it.
@@ -48,9 +51,9 @@ pub(crate) fn with_receipt(chain: &Chain, origin: &Origin, step: Step) -> Step {
     let Step { next, mut rows, reply } = step;
     let mut next = next.unwrap_or_else(|| chain.clone());
     let key = key(sender, origin.sequence);
-    let receipt = record::Receipt { reply: reply.encode_to_vec() };
+    let receipt = record::Receipt { reply: reply.encode_to_vec().into() };
     next.receipts.put(key.clone(), receipt.clone());
-    rows.push(Row::Receipt { key, receipt: Some(receipt) });
+    rows.push(Row::Receipt { key, receipt: Some(receipt.into()) });
     Step { next: Some(next), rows, reply }
 }
 
@@ -70,6 +73,10 @@ fn key(sender: &ChainId, sequence: u64) -> ReceiptKey {
 /// no row.
 pub(crate) fn answer(mut draft: Draft<'_>, input: &Answer) -> Step {
     let Some(send) = draft.chain().sends.get(&input.sequence).cloned() else { return draft.unchanged(reply::done()) };
+    if input.run_id != send.run_id {
+        // The run that wrote the row may not be loaded: the answer would be lost on it.
+        return draft.reject(reply::invalid_argument("the answer names another run than the one that waits for it"));
+    }
     let answer = match input.reply.as_ref().and_then(|reply| reply.kind.clone()) {
         Some(ReplyKind::Rejected(rejection)) if is_temporary(&rejection) => return draft.unchanged(reply::done()),
         Some(ReplyKind::Rejected(rejection)) => Err(rejection),
@@ -122,9 +129,37 @@ pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id
     })
 }
 
+/// Whether everything that the run asked of other workflows still waits in the outbox for its answer.
+pub(crate) fn check(chain: &Chain, run: &Run) -> Result<(), String> {
+    let mut waiting = BTreeSet::new();
+    for (_, send) in chain.sends.iter().filter(|(_, send)| send.run_id == run.id) {
+        waiting.extend(send.input.as_ref().and_then(|input| input.kind.as_ref()).and_then(initiated_event_id));
+    }
+    let not_started = run.children.iter().filter(|(_, child)| child.started_event_id == 0).map(|(id, _)| id);
+    let signals = run.external_signals.iter().map(|(id, _)| id);
+    let cancels = run.external_cancels.iter().map(|(id, _)| id);
+    match not_started.chain(signals).chain(cancels).find(|id| !waiting.contains(id)) {
+        Some(id) => Err(format!("nobody answers what event {id} initiated")),
+        None => Ok(()),
+    }
+}
+
+/// The event whose pending row waits for the answer to the message.
+fn initiated_event_id(message: &input::Kind) -> Option<i64> {
+    match message {
+        input::Kind::StartChild(message) => Some(message.initiated_event_id),
+        input::Kind::SignalExternal(message) => Some(message.initiated_event_id),
+        input::Kind::CancelExternal(message) => Some(message.initiated_event_id),
+        _ => None,
+    }
+}
+
 /// Whether a rejection says that the namespace does not exist (any more).
 pub(crate) fn is_namespace_not_found(rejection: &Rejection) -> bool {
-    rejection.detail.as_ref().is_some_and(|detail| detail.type_url.ends_with("errordetails.v1.NamespaceNotFoundFailure"))
+    rejection
+        .detail
+        .as_ref()
+        .is_some_and(|detail| detail.type_url.ends_with("errordetails.v1.NamespaceNotFoundFailure"))
 }
 
 fn rejection(reply: &Reply) -> Option<&Rejection> {
@@ -137,8 +172,5 @@ fn rejection(reply: &Reply) -> Option<&Rejection> {
 /// Whether the same message may be taken another time.
 fn is_temporary(rejection: &Rejection) -> bool {
     use reply::code;
-    !matches!(
-        rejection.code,
-        code::NOT_FOUND | code::ALREADY_EXISTS | code::INVALID_ARGUMENT | code::PERMISSION_DENIED
-    )
+    !matches!(rejection.code, code::NOT_FOUND | code::ALREADY_EXISTS | code::INVALID_ARGUMENT | code::PERMISSION_DENIED)
 }

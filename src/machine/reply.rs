@@ -42,7 +42,8 @@ pub fn plain(code: i32, message: impl Into<String>) -> Rejection {
 
 pub fn with_detail<M: Message + Name>(code: i32, message: impl Into<String>, detail: &M) -> Rejection {
     let value = detail.encode_to_vec();
-    Rejection { code, message: message.into(), detail: Some(Any { type_url: M::type_url(), value }) }
+    let type_url = format!("type.googleapis.com/{}", M::full_name());
+    Rejection { code, message: message.into(), detail: Some(Any { type_url, value }) }
 }
 
 pub fn invalid_argument(message: impl Into<String>) -> Rejection {

@@ -81,6 +81,13 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         })
     }
 
+    /// [`changes`](Self::changes) as they are to be written; the rows are shared.
+    pub fn writes(&self) -> impl Iterator<Item = (&K, Option<Arc<V>>)> {
+        let stored = |key: &K| self.settled.contains_key(key);
+        let changed = self.changed.iter().filter(move |(key, now)| now.is_some() || stored(key));
+        changed.map(|(key, now)| (key, now.clone()))
+    }
+
     pub fn is_changed(&self) -> bool {
         !self.changed.is_empty()
     }
@@ -100,10 +107,46 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
     }
 
     /// Adds a row that is stored already.
-    pub fn load(&mut self, key: K, row: V) {
-        if Arc::make_mut(&mut self.settled).insert(key, Arc::new(row)).is_none() {
+    pub fn load(&mut self, key: K, row: impl Into<Arc<V>>) {
+        if Arc::make_mut(&mut self.settled).insert(key, row.into()).is_none() {
             self.len += 1;
         }
+    }
+}
+
+/// A value that copies share until one of them changes it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Shared<T> {
+    pub fn share(&self) -> Arc<T> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl<T> From<Arc<T>> for Shared<T> {
+    fn from(value: Arc<T>) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T> core::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> core::ops::DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Namespace {
     pub bad_binaries: BTreeSet<String>,
     /// Name to `IndexedValueType` of the custom search attributes.
     pub search_attributes: BTreeMap<String, i32>,
+    /// How long closed runs are kept, nanoseconds; 0: unknown.
+    pub retention: i64,
 }
 
 /// Limits and constants of behaviour, with the defaults of the API's original server

@@ -12,14 +12,14 @@ use bristlecone_proto::temporal::api::common::v1::{Callback, Payloads, WorkerVer
 use bristlecone_proto::temporal::api::enums::v1::{ContinueAsNewInitiator, RetryState, VersioningBehavior};
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::history::v1::WorkflowExecutionStartedEventAttributes;
-use bristlecone_proto::temporal::api::workflow::v1::VersioningOverride;
+use bristlecone_proto::temporal::api::workflow::v1::{ResetPoints, VersioningOverride};
 use bristlecone_proto::temporal::api::workflow::v1::versioning_override::Override;
 use prost_types::Duration;
 
 use crate::chain::Run;
 use crate::draft::Draft;
 use crate::new_run::{self, NewRun};
-use crate::stamp::{UnixNanos, duration, duration_nanos};
+use crate::stamp::{UnixNanos, duration, duration_nanos, nanos, timestamp};
 use crate::{cron, deadline, retry};
 
 /// What follows a run that ends without having said so itself.
@@ -156,9 +156,24 @@ fn inherited(draft: &Draft<'_>, run: &Run, new_run_id: &str) -> WorkflowExecutio
         first_execution_run_id: started.first_execution_run_id.clone(),
         continued_execution_run_id: run.id.clone(),
         original_execution_run_id: new_run_id.to_string(),
-        prev_auto_reset_points: run.head.auto_reset_points.clone(),
+        prev_auto_reset_points: reset_points(draft, run),
         ..WorkflowExecutionStartedEventAttributes::default()
     }
+}
+
+/// The points to which the chain of runs can be reset; those of the run that closed now last as long as
+/// its history does.
+fn reset_points(draft: &Draft<'_>, run: &Run) -> Option<ResetPoints> {
+    let now = draft.now();
+    let retention = draft.at().namespace.retention;
+    let mut points = run.head.auto_reset_points.clone()?;
+    points.points.retain(|point| point.expire_time.as_ref().is_none_or(|at| nanos(at) >= now));
+    if retention > 0 {
+        for point in points.points.iter_mut().filter(|point| point.run_id == run.id) {
+            point.expire_time = Some(timestamp(now.saturating_add(retention)));
+        }
+    }
+    Some(points)
 }
 
 /// When the run began in earnest: its start and its first backoff.

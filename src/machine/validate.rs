@@ -24,14 +24,14 @@ use prost_types::Duration;
 
 use crate::stamp::Limits;
 
-pub(crate) const BLOB_TOO_LARGE: &str = "Blob data size exceeds limit.";
+pub const BLOB_TOO_LARGE: &str = "Blob data size exceeds limit.";
 pub(crate) const MEMO_TOO_LARGE: &str = "Memo size exceeds limit.";
 
 /// Longer durations are cut to this: a hundred years.
 const DURATION_SECONDS_MAX: i64 = 100 * 365 * 24 * 3600;
 
 /// An id, name or type of a request: not empty, not too long.
-pub(crate) fn required(value: &str, what: &str, limits: &Limits) -> Result<(), String> {
+pub fn required(value: &str, what: &str, limits: &Limits) -> Result<(), String> {
     if value.is_empty() {
         return Err(format!("{what} is not set on request."));
     }
@@ -39,12 +39,12 @@ pub(crate) fn required(value: &str, what: &str, limits: &Limits) -> Result<(), S
 }
 
 /// An id, name or type of a request that may be empty.
-pub(crate) fn length(value: &str, what: &str, limits: &Limits) -> Result<(), String> {
+pub fn length(value: &str, what: &str, limits: &Limits) -> Result<(), String> {
     if value.len() > limits.id_bytes_max { Err(format!("{what} length exceeds limit.")) } else { Ok(()) }
 }
 
 /// A duration that is not negative, cut to a hundred years.
-pub(crate) fn duration(value: Option<&Duration>) -> Result<Option<Duration>, &'static str> {
+pub fn duration(value: Option<&Duration>) -> Result<Option<Duration>, &'static str> {
     let Some(value) = value else { return Ok(None) };
     if (value.seconds > 0 && value.nanos < 0) || (value.seconds < 0 && value.nanos > 0) {
         return Err("duration has seconds and nanos with different signs");
@@ -59,11 +59,7 @@ pub(crate) fn duration(value: Option<&Duration>) -> Result<Option<Duration>, &'s
 }
 
 /// The queue that a request or command names; `default_name` stands in for an empty name.
-pub(crate) fn task_queue(
-    queue: Option<&TaskQueue>,
-    default_name: &str,
-    limits: &Limits,
-) -> Result<TaskQueue, String> {
+pub fn task_queue(queue: Option<&TaskQueue>, default_name: &str, limits: &Limits) -> Result<TaskQueue, String> {
     let Some(queue) = queue else { return Err("taskQueue is not set".to_owned()) };
     let mut queue = queue.clone();
     if queue.kind() == TaskQueueKind::Unspecified {
@@ -114,7 +110,7 @@ pub(crate) fn blob_fits(bytes: usize, limits: &Limits) -> bool {
     bytes <= limits.blob_bytes_max
 }
 
-pub(crate) fn payloads_fit(payloads: Option<&Payloads>, limits: &Limits) -> bool {
+pub fn payloads_fit(payloads: Option<&Payloads>, limits: &Limits) -> bool {
     blob_fits(encoded_len(payloads), limits)
 }
 

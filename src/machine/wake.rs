@@ -38,6 +38,9 @@ pub(crate) fn wake(mut draft: Draft<'_>, _: &Wake) -> Step {
         if !draft.run(&run_id).is_running() {
             return draft.finish(reply::done());
         }
+        if !draft.run(&run_id).has_started_task() {
+            draft.flush_buffer(&run_id);
+        }
     }
     if wants_task {
         draft.schedule_workflow_task(&run_id);
@@ -49,10 +52,7 @@ pub(crate) fn wake(mut draft: Draft<'_>, _: &Wake) -> Step {
 fn handle(draft: &mut Draft<'_>, run_id: &str, what: What) -> bool {
     match what {
         What::Timer(started_event_id) => fire(draft, run_id, started_event_id),
-        What::Activity(scheduled_event_id) => {
-            activity::wake(draft, run_id, scheduled_event_id);
-            false
-        }
+        What::Activity(scheduled_event_id) => activity::wake(draft, run_id, scheduled_event_id),
         What::TaskScheduleToStart => {
             timeout::schedule_to_start(draft, run_id);
             true

@@ -221,9 +221,8 @@ impl Mouth {
     pub async fn run(mut self) {
         let mut leadership = self.group.leadership();
         loop {
-            if leadership.borrow_and_update().is_local
-                && let Ok(epoch) = self.group.begin().await
-            {
+            let leads = leadership.borrow_and_update().is_local;
+            if leads && let Ok(epoch) = self.group.begin().await {
                 self.lead(epoch).await;
             }
             // Whoever asks while this node does not lead is told so.
@@ -237,6 +236,8 @@ impl Mouth {
                     Some(change) => drop(change.respond.send(Err(Refused::NotLeader))),
                     None => return,
                 },
+                // An epoch that ended while this node still leads is followed by another.
+                () = tokio::time::sleep(RETRY), if leads => {}
             }
         }
     }
@@ -291,7 +292,7 @@ impl Mouth {
                     drop(respond.send(Err(Refused::NotLeader)));
                     return;
                 }
-                Err(ProposeError::Refused | ProposeError::Unknown) => {
+                Err(ProposeError::TooLarge { .. } | ProposeError::Refused | ProposeError::Unknown) => {
                     drop(respond.send(Err(Refused::Unknown)));
                     return;
                 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bristlecone_machine as machine;
+use bristlecone_machine::stamp::duration_nanos;
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
 use bristlecone_storage::state::keys::{self, Key, META_SLOT, SLOTS, Slot};
@@ -166,6 +167,7 @@ impl NamespaceEntry {
             name: record.name.clone(),
             bad_binaries: record.bad_binaries.keys().cloned().collect::<BTreeSet<_>>(),
             search_attributes: record.search_attributes.clone(),
+            retention: duration_nanos(record.retention.as_ref()),
         };
         Self { record, for_machine }
     }

@@ -9,7 +9,7 @@ use bristlecone_machine::stamp::{duration, timestamp};
 use bristlecone_proto::node::{JoinRequest, Request, meta_call, request, response};
 use bristlecone_proto::record::{Cluster as ClusterRecord, Extent, Member, Namespace, NodeIdentity, Shard, member};
 use bristlecone_proto::temporal::api::enums::v1::{ArchivalState, NamespaceState};
-use bristlecone_raft::{Decision, Groups};
+use bristlecone_raft::{Decision, Groups, ProposeError};
 use bristlecone_storage::state::keys::{META_SLOT, SLOTS};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -184,8 +184,15 @@ async fn found(
     let mutations = decide::found(&cluster, &member, &map).finish()?;
     let write = async {
         let mut leadership = meta.leadership();
-        leadership.wait_for(|now| now.is_local).await.context("the meta group has stopped")?;
-        let epoch = meta.begin().await?;
+        let epoch = loop {
+            leadership.wait_for(|now| now.is_local).await.context("the meta group has stopped")?;
+            match meta.begin().await {
+                Ok(epoch) => break epoch,
+                // It was just elected and has not heard of it everywhere.
+                Err(ProposeError::NotLeader { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
         let decision = Decision { number: 1, time: now, meta_index: 0, feature_level: 0, mutations };
         let applied = meta.propose(&epoch, decision).await?;
         view.wait_for(|view| view.index >= applied.index).await.context("the meta group has stopped")?;

@@ -29,6 +29,7 @@ use bristlecone_storage::log::{Log, LogOptions};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tonic::service::Routes;
 
 pub use clocks::Clocks;
 pub use config::{NodeConfig, Role};
@@ -36,6 +37,7 @@ pub use disk::Disk;
 pub use env::{Env, SystemEntropy};
 
 use crate::cluster::{Cluster, GroupsHandle, NodeInfo, Parts, Server, Workers};
+use crate::grpc::{ApiService, Edge};
 use crate::health::Health;
 use crate::meta::{META_GROUP, Meta, MetaObserver};
 use crate::peer::{Identity, Peers, Policy};
@@ -146,7 +148,15 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     server.set_cluster(cluster.clone());
     env.tasks.spawn(cluster.parts().queues.clone().run());
     keeper::spawn(&cluster, &env, me);
-    env.tasks.spawn(crate::grpc::serve(api, cluster.clone(), env.stopping()));
+    let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::default());
+    let mut stopping = env.stopping();
+    env.tasks.spawn(async move {
+        // The sender lives as long as the node.
+        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        if let Err(error) = crate::grpc::serve(api, api_service, stopped).await {
+            tracing::error!(%error, "the API is not served any more");
+        }
+    });
     if let Some(address) = config.metrics_listen {
         crate::metrics::serve(address, cluster.clone(), &env.tasks).await?;
     }

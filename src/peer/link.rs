@@ -158,7 +158,8 @@ impl Link {
                 () = self.outbox.filled() => {}
             }
             let start = Instant::now();
-            let error = match self.dial().await {
+            let address = self.facts.address();
+            let error = match self.dial(address.as_ref()).await {
                 Ok(connection) => {
                     let connected = Instant::now();
                     let broken = self.converse(connection).await;
@@ -171,7 +172,7 @@ impl Link {
                     if failures == 0 {
                         tracing::info!(node = self.facts.node_id, lane = ?self.lane, "cannot connect: {error}");
                     }
-                    failures += 1;
+                    failures = if self.facts.address() == address { failures + 1 } else { 0 };
                     error
                 }
             };
@@ -183,12 +184,11 @@ impl Link {
         }
     }
 
-    async fn dial(&self) -> Result<Connection, PeerError> {
+    async fn dial(&self, address: Option<&Arc<str>>) -> Result<Connection, PeerError> {
         let Context { network, policy, .. } = &*self.context;
-        let Some(address) = self.facts.address() else {
-            return Err(PeerError::Unreachable(format!("no address of node {} is known", self.facts.node_id)));
-        };
-        hello::dial(&**network, &**policy, &address, Wanted::Node(&self.facts), self.lane).await
+        let unknown = || PeerError::Unreachable(format!("no address of node {} is known", self.facts.node_id));
+        let address = address.ok_or_else(unknown)?;
+        hello::dial(&**network, &**policy, address, Wanted::Node(&self.facts), self.lane).await
     }
 
     /// Writes and reads until the connection breaks.

@@ -1,11 +1,13 @@
 //! Between nodes: calls, notices and Raft messages on the one internal port.
 //!
 //! ```text
-//! peers.rs     the node's way to its peers, by id           serve.rs   the accepting side
-//! link.rs      one lane to one peer: queue, calls, dialling  hello.rs   the handshake, for both sides
-//! outbox.rs    the queue in front of a connection            stream.rs  frames over a byte stream
-//! facts.rs     what is known of a peer                       frame.rs   the bytes of a frame
-//! network.rs   the seam: TCP                                 model.rs   the seam: a network for simulation
+//! peers.rs      the node's way to its peers, by id             serve.rs   the accepting side
+//! link.rs       one lane to one peer: queue, calls, dialling   hello.rs   the handshake, for both sides
+//! outbox.rs     the queue in front of a connection             stream.rs  frames over a byte stream
+//! lane.rs       which connections there are, and their limits  frame.rs   the bytes of a frame
+//! facts.rs      what is known of a peer                        error.rs   why a message came to nothing
+//! network.rs    the seam below, and TCP                        model.rs   a network for tests and simulation
+//! raft_transport.rs  the seam above: Raft's messages           report.rs  reasons in the log, rate-limited
 //! ```
 //!
 //! # Contract

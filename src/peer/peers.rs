@@ -36,7 +36,7 @@ use super::report::Reports;
 use super::stream::Broken;
 
 /// Nodes that one node knows at most.
-const PEERS_MAX: usize = 1_024;
+const PEERS_MAX: usize = 256;
 /// No call waits longer, whatever its caller says.
 const CALL_TIME_MAX: Duration = Duration::from_secs(3_600);
 
@@ -63,7 +63,7 @@ impl Peers {
     /// Says where a node is (`host:port`). Connections to its former address end.
     ///
     /// # Errors
-    /// `Busy` when 1,024 nodes are known already.
+    /// `Busy` when 256 nodes are known already.
     pub fn set_address(&self, node_id: u64, address: &str) -> Result<(), PeerError> {
         let peer = self.peer(node_id)?;
         if peer.facts.set_address(address) {

@@ -26,12 +26,31 @@ impl Transport for Peers {
         payload: Bytes,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
-        let lane = match lane {
-            RaftLane::Control => Lane::Control,
-            RaftLane::Append { group } => Lane::append(group),
-            RaftLane::Snapshot => Lane::Snapshot,
-        };
-        self.raft_call(to, lane, payload, timeout).map(|answer| answer.map_err(transport_error)).boxed()
+        self.raft_call(to, lane.into(), payload, timeout).map(|answer| answer.map_err(transport_error)).boxed()
+    }
+}
+
+impl Lane {
+    /// The lane as the Raft crate names it. Which group an append belongs to stands in the message
+    /// alone; the one named here is one that uses the same lane.
+    pub fn for_raft(self) -> RaftLane {
+        match self {
+            // No Raft message comes on the lane of calls.
+            Self::Control | Self::Calls => RaftLane::Control,
+            Self::AppendEven => RaftLane::Append { group: 0 },
+            Self::AppendOdd => RaftLane::Append { group: 1 },
+            Self::Snapshot => RaftLane::Snapshot,
+        }
+    }
+}
+
+impl From<RaftLane> for Lane {
+    fn from(lane: RaftLane) -> Self {
+        match lane {
+            RaftLane::Control => Self::Control,
+            RaftLane::Append { group } => Self::append(group),
+            RaftLane::Snapshot => Self::Snapshot,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use super::peers::Peers;
 use super::stream::{Broken, FrameReader};
 
 /// Connections that one listener serves at a time.
-const CONNECTIONS_MAX: usize = 4_096;
+const CONNECTIONS_MAX: usize = 2_048;
 /// Pause after the operating system refused to accept (mostly: no file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A request runs no longer than this, whatever its caller says.

@@ -113,8 +113,13 @@ impl FrameReader {
                 }
                 () = &mut self.silence => {
                     // Armed once per silence, not once per read.
-                    let until = self.heard + SILENCE_MAX;
-                    if until <= Instant::now() {
+                    let now = Instant::now();
+                    let until = match now - self.silence.deadline() {
+                        // It was this node that slept: the other's bytes may be at the door.
+                        late if late > PING_AFTER => now + PING_AFTER,
+                        _ => self.heard + SILENCE_MAX,
+                    };
+                    if until <= now {
                         return Err(Broken::Silent);
                     }
                     self.silence.as_mut().reset(until);

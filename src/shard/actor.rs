@@ -134,10 +134,12 @@ impl Actor {
             if let Err(over) = self.commit().await {
                 return over;
             }
-            if let Err(over) = self.follow_up() {
-                return over;
+            if !idle {
+                continue;
             }
-            if idle && self.ready.is_empty() && let Err(over) = self.wait().await {
+            // Offers and effects of a new epoch, or of rows that were read, wait for no batch.
+            self.pursue();
+            if self.ready.is_empty() && let Err(over) = self.wait().await {
                 return over;
             }
         }
@@ -147,6 +149,9 @@ impl Actor {
     async fn wait(&mut self) -> Result<(), Over> {
         let wake_at = self.next_wake();
         let mut leadership = self.group.leadership();
+        if !leadership.borrow_and_update().is_local {
+            return Err(Over::NotLeader);
+        }
         tokio::select! {
             () = self.mailbox.arrived() => {}
             event = self.events.1.recv() => {
@@ -200,7 +205,9 @@ impl Actor {
             return refuse(mail, CallError::WrongShard);
         }
         match self.chains.get(&key) {
-            Some(Entry { waiting: Some(waiting), .. }) if waiting.len() < WAITING_MAX => waiting.push_back(mail),
+            Some(Entry { waiting: Some(waiting), .. }) if waiting.len() < WAITING_MAX || is_wake(&mail.body) => {
+                waiting.push_back(mail);
+            }
             Some(Entry { waiting: Some(_), .. }) => refuse(mail, CallError::Busy),
             Some(Entry { live: Some(_), waiting: None }) => self.ready.push_back(mail),
             Some(Entry { live: None, waiting: None }) | None => {
@@ -364,6 +371,11 @@ fn fetch(
         loaded.push((run_id, run));
     }
     Ok(Loaded { chain, runs: loaded })
+}
+
+/// Nobody repeats a wake: it is never refused.
+fn is_wake(body: &Body) -> bool {
+    matches!(body, Body::Input { input, .. } if matches!(input.kind, Some(input::Kind::Wake(_))))
 }
 
 /// A run that the message names and that is worth fetching together with the chain.

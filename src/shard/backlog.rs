@@ -29,6 +29,8 @@ pub struct Backlog {
     queues: HashMap<QueueKey, Queue>,
     /// Queues with tasks to offer.
     dirty: BTreeSet<QueueId>,
+    /// Queues of which too few tasks are held.
+    starved: BTreeSet<QueueId>,
     /// Tasks in workers' hands whose rows are still there, by run and event.
     taken: HashMap<(String, i64), (QueueKey, Place)>,
 }
@@ -91,8 +93,13 @@ impl Backlog {
                 }
                 if queue.count == 0 {
                     self.queues.remove(&queue_key);
-                } else if queue.has_room() {
-                    self.dirty.insert(id_of(queue_key));
+                } else {
+                    if queue.is_starved() {
+                        self.starved.insert(id_of(queue_key.clone()));
+                    }
+                    if queue.has_room() {
+                        self.dirty.insert(id_of(queue_key));
+                    }
                 }
             }
         }
@@ -116,6 +123,16 @@ impl Backlog {
             && queue.set_state(&place, State::Waiting)
         {
             self.dirty.insert(id_of(queue_key));
+        }
+    }
+
+    /// The chain knows nothing of this task: if it is held as offered, its row went while it was read.
+    pub fn stale(&mut self, namespace_id: &str, key: &TaskKey) {
+        let Some(queue) = self.queues.get_mut(&queue_key(namespace_id, key)) else { return };
+        let place = place(key);
+        if queue.held.get(&place).is_some_and(|held| held.state == State::Offered) {
+            queue.held.remove(&place);
+            queue.offered -= 1;
         }
     }
 
@@ -147,10 +164,11 @@ impl Backlog {
         offers
     }
 
-    /// Queues that have rows which are not held and room for them.
-    pub fn hungry(&self) -> Vec<QueueKey> {
-        let starved = |queue: &Queue| queue.held.len() < OFFERED_MAX && queue.count > queue.held.len() as u64;
-        self.queues.iter().filter(|(_, queue)| starved(queue)).map(|(key, _)| key.clone()).collect()
+    /// Takes the queues that have rows which are not held, and room for them.
+    pub fn hungry(&mut self) -> Vec<QueueKey> {
+        let starved = std::mem::take(&mut self.starved).into_iter();
+        let keys = starved.map(|(namespace_id, kind, name)| QueueKey { namespace_id, name, kind });
+        keys.filter(|key| self.queues.get(key).is_some_and(Queue::is_starved)).collect()
     }
 
     /// How many tasks of a queue wait in this shard.
@@ -197,6 +215,11 @@ impl Queue {
         self.offered += usize::from(state == State::Offered);
         held.state = state;
         true
+    }
+
+    /// Rows have to be read before the tasks that are held run out.
+    fn is_starved(&self) -> bool {
+        self.held.len() < OFFERED_MAX && self.count > self.held.len() as u64
     }
 
     fn has_room(&self) -> bool {

@@ -30,6 +30,9 @@ const FEATURE_LEVEL: u16 = 0;
 pub struct Pending {
     pub rows: BatchBuilder,
     releases: Vec<Release>,
+    /// Chains that the batch changes: they stay in memory until it is applied, because the rows are
+    /// older than what was decided.
+    pub touched: Vec<ChainKey>,
     /// Chains whose histories grew.
     pub grown: Vec<ChainKey>,
     /// Outbox rows that were removed: sender, sequence, receiver.
@@ -73,7 +76,7 @@ impl Actor {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let Pending { rows, releases, grown, forgets } = std::mem::take(&mut self.pending);
+        let Pending { rows, releases, touched, grown, forgets } = std::mem::take(&mut self.pending);
         let confirmed = if rows.is_empty() {
             let group = self.group.clone();
             self.meanwhile(async move { group.read_barrier().await.map_err(|_| Over::Unknown) }).await
@@ -89,6 +92,11 @@ impl Actor {
         };
         match confirmed {
             Ok(()) => {
+                for key in touched {
+                    if let Some(live) = self.chains.loaded(&key) {
+                        live.in_flight = false;
+                    }
+                }
                 self.let_go(releases, grown, forgets);
                 Ok(())
             }
@@ -114,7 +122,11 @@ impl Actor {
         let outcome = self.meanwhile(async move { group.propose(&epoch, decision).await }).await;
         outcome.map(|_| ()).map_err(|error| match error {
             bristlecone_raft::ProposeError::NotLeader { .. } => Over::NotLeader,
-            bristlecone_raft::ProposeError::Refused | bristlecone_raft::ProposeError::Unknown => Over::Unknown,
+            // Nothing of a batch that is too large was written; a fresh start takes its inputs in
+            // smaller ones.
+            bristlecone_raft::ProposeError::TooLarge { .. }
+            | bristlecone_raft::ProposeError::Refused
+            | bristlecone_raft::ProposeError::Unknown => Over::Unknown,
         })
     }
 
@@ -147,6 +159,15 @@ impl Actor {
                 Release::Claim { claim, outcome, delivery } => self.finish_claim(*claim, outcome, delivery),
             }
         }
+        for (sender, sequence, target) in forgets {
+            self.around.tasks.spawn(outbox::forget(Arc::clone(&self.around), sender, sequence, target));
+        }
+        self.wake_readers(grown);
+        self.pursue();
+    }
+
+    /// Offers what waits, and sends effects on their way.
+    pub fn pursue(&mut self) {
         for offer in self.backlog.offers(self.group.id()) {
             self.around.queues.offer(offer);
         }
@@ -160,10 +181,6 @@ impl Actor {
             let (around, mailbox) = (Arc::clone(&self.around), self.mailbox.clone());
             self.around.tasks.spawn(outbox::deliver(around, mailbox, sender, sequence, send));
         }
-        for (sender, sequence, target) in forgets {
-            self.around.tasks.spawn(outbox::forget(Arc::clone(&self.around), sender, sequence, target));
-        }
-        self.wake_readers(grown);
     }
 
     /// Readers whose run has grown look again, with the next batch.
@@ -176,12 +193,6 @@ impl Actor {
                 self.ready.push_back(Mail { chain: chain.clone(), body, deadline: Some(waiter.deadline) });
             }
         }
-    }
-
-    /// What has to go on although nothing was decided: offers and effects of a new epoch.
-    pub fn follow_up(&mut self) -> Result<(), Over> {
-        self.let_go(Vec::new(), Vec::new(), Vec::new());
-        if self.group.leadership().borrow().is_local { Ok(()) } else { Err(Over::NotLeader) }
     }
 
     // ---------------------------------------------------------------- deliveries

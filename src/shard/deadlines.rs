@@ -69,6 +69,11 @@ impl Deadlines {
         }
     }
 
+    /// A wake of the chain failed: it is to be woken again then.
+    pub fn again(&mut self, chain: &ChainKey, due: UnixNanos) {
+        self.near.insert((due, chain.clone()));
+    }
+
     /// When [`Deadlines::due`] has something to say next.
     pub fn next(&self) -> Option<UnixNanos> {
         [&self.near, &self.soft].iter().filter_map(|set| set.first().map(|(due, _)| *due)).min()

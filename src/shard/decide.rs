@@ -16,7 +16,7 @@ use bristlecone_proto::temporal::api::errordetails::v1::NamespaceNotFoundFailure
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    QueryWorkflowRequest, QueryWorkflowResponse, RespondQueryTaskCompletedRequest,
+    QueryWorkflowResponse, RespondQueryTaskCompletedRequest,
 };
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ use super::{CallError, ChainKey, rows};
 
 /// Queries of one run that wait for a workflow task beyond what the core's limit allows.
 const WAITERS_MAX: usize = 10_000;
+/// When a chain is woken again whose wake failed.
+const WAKE_AGAIN_NANOS: i64 = 1_000_000_000;
 /// Steps of one chain that may fail before it is put out of service.
 const FAILURES_MAX: u32 = 2;
 
@@ -124,6 +126,9 @@ impl Actor {
             Err(error) => {
                 if let Respond::To(respond) = respond {
                     drop(respond.send(Err(error)));
+                } else if matches!(input.kind, Some(input::Kind::Wake(_))) {
+                    let again = self.now() + WAKE_AGAIN_NANOS;
+                    self.deadlines.again(key, again);
                 }
                 return;
             }
@@ -177,7 +182,12 @@ impl Actor {
         };
         live.failures = 0;
         let before = self.pending.rows.bytes_len();
+        let writes = !step.rows.is_empty();
         let noted = self.note_rows(key, id, step.rows);
+        if writes && let Some(live) = self.chains.loaded(key) {
+            live.in_flight = true;
+            self.pending.touched.push(key.clone());
+        }
         if let Some(next) = step.next
             && let Some(live) = self.chains.loaded(key)
         {
@@ -202,7 +212,7 @@ impl Actor {
             match &row {
                 Row::Task { key, task } => self.backlog.row(id, key, task.clone()),
                 Row::Deadline { due, armed } => self.deadlines.row(slot, key, *due, *armed),
-                Row::Send { sequence, send: Some(send) } => self.outbox.added(key, *sequence, send.clone()),
+                Row::Send { sequence, send: Some(send) } => self.outbox.added(key, *sequence, (**send).clone()),
                 Row::Send { sequence, send: None } => {
                     if let Some(target) = self.outbox.removed(key, *sequence) {
                         self.pending.forgets.push((id.clone(), *sequence, target));
@@ -235,7 +245,9 @@ impl Actor {
         record.quarantined = reason.to_string();
         live.chain.record = Some(record.clone());
         let id = live.chain.id.clone();
+        live.in_flight = true;
         rows::write(key.slot(), &id, Row::Chain(Some(record)), &mut self.pending.rows);
+        self.pending.touched.push(key.clone());
         CallError::Quarantined(reason.to_string())
     }
 
@@ -261,7 +273,10 @@ impl Actor {
                 (Outcome::Started, Some(Delivery::Workflow(delivery)))
             }
             Some(ReplyKind::ActivityStarted(started)) => (Outcome::Started, Some(Delivery::Activity(started))),
-            _ => (Outcome::Stale, None),
+            _ => {
+                self.backlog.stale(&chain.namespace_id, &task_key(&claim));
+                (Outcome::Stale, None)
+            }
         };
         let delivery = delivery.map(|delivery| self.with_events_at_hand(key, delivery));
         self.pending.release(Release::Claim { claim: Box::new(claim), outcome, delivery });

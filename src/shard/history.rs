@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bristlecone_proto::node::EventPage;
 use bristlecone_proto::temporal::api::history::v1::History;
 use bristlecone_storage::runtime::Tasks;
-use bristlecone_storage::state::keys::{self, Key, Slot};
+use bristlecone_storage::state::keys::{Key, Slot};
 use bristlecone_storage::state::{Direction, Error, StateStore};
 use bytes::Bytes;
 use prost::Message;

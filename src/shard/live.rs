@@ -31,17 +31,20 @@ pub struct Live {
     pub waiters: Vec<Waiter>,
     /// Steps of this chain that failed one after another.
     pub failures: u32,
+    /// Changed by a batch that is not applied yet.
+    pub in_flight: bool,
     /// Run ids that were looked for and do not exist.
     pub unknown_runs: BTreeSet<String>,
 }
 
 impl Live {
     pub fn new(chain: Chain) -> Self {
-        Self { chain, recent: Recent::default(), queries: Vec::new(), waiters: Vec::new(), failures: 0, unknown_runs: BTreeSet::new() }
+        Self { chain, recent: Recent::default(), queries: Vec::new(), waiters: Vec::new(), failures: 0, in_flight: false, unknown_runs: BTreeSet::new() }
     }
 
     fn is_needed(&self) -> bool {
-        !self.queries.is_empty()
+        self.in_flight
+            || !self.queries.is_empty()
             || !self.waiters.is_empty()
             || self.chain.runs.values().any(|run| run.soft_start.is_some())
     }

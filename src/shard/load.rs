@@ -1,118 +1,117 @@
-//! From rows back to a chain: what the reader task fetches before a step.
+//! From stored rows back to a chain: what the reader task fetches before a step.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use bristlecone_machine::chain::ReceiptKey;
-use bristlecone_machine::rows::Rows;
-use bristlecone_machine::stamp::nanos;
-use bristlecone_machine::{Chain, Run};
+use bristlecone_machine::load::Loader;
+use bristlecone_machine::{Chain, Row, Run};
 use bristlecone_proto::chain::{ChainId, Send};
 use bristlecone_proto::record;
-use bristlecone_proto::temporal::api::history::v1::{History, HistoryEvent, history_event::Attributes};
+use bristlecone_proto::temporal::api::history::v1::{History, HistoryEvent};
 use bristlecone_storage::state::keys::{self, ChainRow, Key, RunRow, Slot};
-use bristlecone_storage::state::{Direction, Error, Read};
+use bristlecone_storage::state::{Direction, Error, KeyRange, Read};
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 /// Why a chain cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(transparent)]
     Store(#[from] Error),
-    /// The rows contradict each other or cannot be decoded: the chain is quarantined.
+    /// The rows contradict each other or cannot be decoded: the chain is out of service.
     #[error("damaged rows: {0}")]
     Damaged(String),
 }
 
 /// The chain itself, without its runs.
 pub fn chain(rows: &(impl Read + ?Sized), slot: Slot, id: &ChainId) -> Result<Chain, LoadError> {
-    let mut chain = Chain {
-        id: id.clone(),
-        record: None,
-        runs: Default::default(),
-        sends: Rows::default(),
-        receipts: Rows::default(),
-    };
+    let mut loader = Loader::new(id.clone());
+    let mut known = false;
     scan(rows, &keys::chain_rows(slot, &id.namespace_id, &id.workflow_id), |key, value| {
-        match key {
-            Key::Chain { row: ChainRow::Record, .. } => chain.record = Some(record::Chain::decode(value)?),
-            Key::Chain { row: ChainRow::Receipt { namespace, workflow, sequence }, .. } => {
-                let key = ReceiptKey {
-                    namespace_id: namespace.to_string(),
-                    workflow_id: workflow.into_owned(),
-                    sequence,
-                };
-                chain.receipts.load(key, record::Receipt::decode(value)?);
-            }
-            _ => {}
-        }
+        known = true;
+        loader.row(chain_row(key, value)?);
         Ok(())
     })?;
-    if chain.record.is_some() {
+    if known {
         scan(rows, &keys::outbox_of(slot, &id.namespace_id, &id.workflow_id), |key, value| {
             if let Key::Outbox { sequence, .. } = key {
-                chain.sends.load(sequence, Send::decode(value)?);
+                loader.row(Row::Send { sequence, send: Some(Send::decode(value)?.into()) });
             }
             Ok(())
         })?;
     }
-    Ok(chain)
+    Ok(loader.finish())
 }
 
 /// One run with everything that it waits for; `None` when there is no such run of this chain.
 pub fn run(rows: &(impl Read + ?Sized), slot: Slot, id: &ChainId, run_id: &str) -> Result<Option<Run>, LoadError> {
     let Some(first) = rows.get(&Key::history(run_id, 1).encode(slot))? else { return Ok(None) };
-    let first = History::decode(first).map_err(damaged)?.events.into_iter().next();
-    let Some(HistoryEvent { event_time, attributes: Some(Attributes::WorkflowExecutionStartedEventAttributes(started)), .. }) =
-        first
-    else {
-        return Err(LoadError::Damaged(format!("the history of run {run_id} does not begin with its start")));
-    };
-    // A slot holds many chains; a run id names one run of one of them.
-    if started.workflow_id != id.workflow_id {
-        return Ok(None);
-    }
-    let mut run = Run {
-        id: run_id.to_string(),
-        started: Arc::new(started),
-        start_time: event_time.as_ref().map_or(0, nanos),
-        head: record::Head::default(),
-        fields: Arc::default(),
-        activities: Rows::default(),
-        timers: Rows::default(),
-        children: Rows::default(),
-        external_signals: Rows::default(),
-        external_cancels: Rows::default(),
-        buffered: Rows::default(),
-        signal_requests: Rows::default(),
-        soft_start: None,
-    };
+    let events = History::decode(first).map_err(damaged)?.events;
+    let mut loader = Loader::new(id.clone());
+    loader.row(Row::History { run_id: run_id.to_string(), first_event_id: 1, events });
     scan(rows, &keys::run_rows(slot, run_id), |key, value| {
-        let Key::Run { row, .. } = key else { return Ok(()) };
-        match row {
-            RunRow::Head => run.head = record::Head::decode(value)?,
-            RunRow::Fields => run.fields = Arc::new(record::Fields::decode(value)?),
-            RunRow::Activity { event } => run.activities.load(event, record::Activity::decode(value)?),
-            RunRow::Timer { event } => run.timers.load(event, record::Timer::decode(value)?),
-            RunRow::Child { event } => run.children.load(event, record::Child::decode(value)?),
-            RunRow::ExternalSignal { event } => run.external_signals.load(event, record::External::decode(value)?),
-            RunRow::ExternalCancel { event } => run.external_cancels.load(event, record::External::decode(value)?),
-            RunRow::Buffered { arrival } => run.buffered.load(arrival, HistoryEvent::decode(value)?),
-            RunRow::SignalRequest { request } => run.signal_requests.load(request.into_owned(), ()),
+        if let Key::Run { row, .. } = key {
+            loader.row(run_row(run_id, row, value)?);
         }
         Ok(())
     })?;
-    if run.head.next_event_id == 0 {
-        return Err(LoadError::Damaged(format!("run {run_id} has a history and no head")));
-    }
-    Ok(Some(run))
+    let mut chain = loader.finish();
+    let Some(run) = chain.runs.remove(run_id) else {
+        return Err(LoadError::Damaged(format!("run {run_id} has a history and no head, or does not begin with its start")));
+    };
+    let run = std::sync::Arc::unwrap_or_clone(run);
+    // A slot holds many chains; a run id names one run of one of them.
+    Ok((run.started.workflow_id == id.workflow_id).then_some(run))
+}
+
+fn chain_row(key: Key<'_>, value: Bytes) -> Result<Row, DecodeError> {
+    let Key::Chain { row, .. } = key else { return Ok(Row::Chain(None)) };
+    Ok(match row {
+        ChainRow::Record => Row::Chain(Some(record::Chain::decode(value)?)),
+        ChainRow::Receipt { namespace, workflow, sequence } => Row::Receipt {
+            key: ReceiptKey {
+                namespace_id: namespace.to_string(),
+                workflow_id: workflow.into_owned(),
+                sequence,
+            },
+            receipt: Some(record::Receipt::decode(value)?.into()),
+        },
+    })
+}
+
+fn run_row(run_id: &str, row: RunRow<'_>, value: Bytes) -> Result<Row, DecodeError> {
+    let run_id = run_id.to_string();
+    Ok(match row {
+        RunRow::Head => Row::Head { run_id, head: Some(record::Head::decode(value)?.into()) },
+        RunRow::Fields => Row::Fields { run_id, fields: Some(record::Fields::decode(value)?.into()) },
+        RunRow::Activity { event } => {
+            Row::Activity { run_id, scheduled_event_id: event, activity: Some(record::Activity::decode(value)?.into()) }
+        }
+        RunRow::Timer { event } => {
+            Row::Timer { run_id, started_event_id: event, timer: Some(record::Timer::decode(value)?.into()) }
+        }
+        RunRow::Child { event } => {
+            Row::Child { run_id, initiated_event_id: event, child: Some(record::Child::decode(value)?.into()) }
+        }
+        RunRow::ExternalSignal { event } => {
+            Row::ExternalSignal { run_id, initiated_event_id: event, external: Some(record::External::decode(value)?.into()) }
+        }
+        RunRow::ExternalCancel { event } => {
+            Row::ExternalCancel { run_id, initiated_event_id: event, external: Some(record::External::decode(value)?.into()) }
+        }
+        RunRow::Buffered { arrival } => {
+            Row::Buffered { run_id, arrival, event: Some(HistoryEvent::decode(value)?.into()) }
+        }
+        RunRow::SignalRequest { request } => {
+            Row::SignalRequest { run_id, request_id: request.into_owned(), seen: true }
+        }
+    })
 }
 
 fn scan(
     rows: &(impl Read + ?Sized),
-    range: &bristlecone_storage::state::KeyRange,
-    mut visit: impl FnMut(Key<'_>, Bytes) -> Result<(), prost::DecodeError>,
+    range: &KeyRange,
+    mut visit: impl FnMut(Key<'_>, Bytes) -> Result<(), DecodeError>,
 ) -> Result<(), LoadError> {
     let mut failed = None;
     rows.scan(range, Direction::Forward, &mut |key, value| {
@@ -131,6 +130,6 @@ fn scan(
     failed.map_or(Ok(()), Err)
 }
 
-fn damaged(error: prost::DecodeError) -> LoadError {
+fn damaged(error: DecodeError) -> LoadError {
     LoadError::Damaged(error.to_string())
 }

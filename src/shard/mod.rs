@@ -262,10 +262,10 @@ impl Shards {
 
     /// A broker could do nothing for a task.
     pub fn claim_result(&self, result: ClaimResult) {
-        let Some((shard, task)) = self.get(result.group_id).zip(result.task) else { return };
         if result.outcome() != Outcome::NoPollers {
             return;
         }
+        let Some((shard, task)) = self.get(result.group_id).zip(result.task) else { return };
         let chain = task.chain.unwrap_or_default();
         if task.query_id != 0 {
             drop(shard.send(chain, Body::StickyQueryUnclaimed { query_id: task.query_id }, None));

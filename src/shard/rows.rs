@@ -32,27 +32,27 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
             let key = Key::chain(&id.namespace_id, &id.workflow_id, ChainRow::Record);
             put_or_delete(slot, &key, record.as_ref(), batch);
         }
-        Row::Head { run_id, head } => put_or_delete(slot, &Key::run(&run_id, RunRow::Head), head.as_ref(), batch),
+        Row::Head { run_id, head } => put_or_delete(slot, &Key::run(&run_id, RunRow::Head), head.as_deref(), batch),
         Row::Fields { run_id, fields } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::Fields), fields.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::Fields), fields.as_deref(), batch);
         }
         Row::Activity { run_id, scheduled_event_id: event, activity } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::Activity { event }), activity.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::Activity { event }), activity.as_deref(), batch);
         }
         Row::Timer { run_id, started_event_id: event, timer } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::Timer { event }), timer.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::Timer { event }), timer.as_deref(), batch);
         }
         Row::Child { run_id, initiated_event_id: event, child } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::Child { event }), child.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::Child { event }), child.as_deref(), batch);
         }
         Row::ExternalSignal { run_id, initiated_event_id: event, external } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::ExternalSignal { event }), external.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::ExternalSignal { event }), external.as_deref(), batch);
         }
         Row::ExternalCancel { run_id, initiated_event_id: event, external } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::ExternalCancel { event }), external.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::ExternalCancel { event }), external.as_deref(), batch);
         }
         Row::Buffered { run_id, arrival, event } => {
-            put_or_delete(slot, &Key::run(&run_id, RunRow::Buffered { arrival }), event.as_ref(), batch);
+            put_or_delete(slot, &Key::run(&run_id, RunRow::Buffered { arrival }), event.as_deref(), batch);
         }
         Row::SignalRequest { run_id, request_id, seen } => {
             let key = Key::run(&run_id, RunRow::SignalRequest { request: Text::from(request_id.as_str()) });
@@ -78,7 +78,7 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
                 workflow: Text::from(id.workflow_id.as_str()),
                 sequence,
             };
-            put_or_delete(slot, &key, send.as_ref(), batch);
+            put_or_delete(slot, &key, send.as_deref(), batch);
         }
         Row::Receipt { key, receipt } => {
             let row = ChainRow::Receipt {
@@ -86,7 +86,7 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
                 workflow: Text::from(key.workflow_id.as_str()),
                 sequence: key.sequence,
             };
-            put_or_delete(slot, &Key::chain(&id.namespace_id, &id.workflow_id, row), receipt.as_ref(), batch);
+            put_or_delete(slot, &Key::chain(&id.namespace_id, &id.workflow_id, row), receipt.as_deref(), batch);
         }
         Row::Visibility { run_id, before, now } => {
             visibility::write(slot, &id.namespace_id, &run_id, before.as_ref(), now.as_ref(), batch);

@@ -88,7 +88,7 @@ async fn write(log: Log, group: u64, end: Instant, bytes: Bytes) -> Vec<Duration
         log.append(group, vec![entry], Box::new(move |result| drop(sender.send(result))));
         receiver.await.expect("an answer").expect("a durable entry");
         latencies.push(start.elapsed());
-        if index % 1_000 == 0 {
+        if index.is_multiple_of(1_000) {
             log.release(group, index - 500);
             log.purge(group, LogId { term: 1, node_id: 1, index: index - 500 });
         }

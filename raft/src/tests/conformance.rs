@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bristlecone_storage::log::{Log, LogOptions};
 use bristlecone_storage::runtime::{Entropy, Tasks};
@@ -34,11 +35,11 @@ impl Observer for Silent {
 }
 
 #[derive(Debug)]
-struct Counter(std::sync::atomic::AtomicU64);
+struct Counter(AtomicU64);
 
 impl Entropy for Counter {
     fn next(&self) -> u128 {
-        u128::from(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 13
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed)) << 13
     }
 }
 
@@ -56,13 +57,18 @@ async fn stores(vfs: Arc<dyn Vfs>, state: Arc<dyn StateStore>, dir: &Path, tasks
     (log_store, machine)
 }
 
-struct Model;
+/// All stores share a disk, as a snapshot is passed from one to the other in files.
+struct Model {
+    vfs: ModelVfs,
+    built: AtomicU64,
+}
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, ()> for Model {
     async fn build(&self) -> Result<((), LogStore, StateMachine), StorageError<TypeConfig>> {
-        let vfs: Arc<dyn Vfs> = Arc::new(ModelVfs::new(1));
+        let vfs: Arc<dyn Vfs> = Arc::new(self.vfs.clone());
         let state = Arc::new(ModelStore::new(vfs.clone(), ModelOptions::default()));
-        let (log, machine) = stores(vfs, state, &PathBuf::from("/data"), Tasks::single_threaded()).await;
+        let dir = PathBuf::from(format!("/data-{}", self.built.fetch_add(1, Ordering::Relaxed)));
+        let (log, machine) = stores(vfs, state, &dir, Tasks::single_threaded()).await;
         Ok(((), log, machine))
     }
 }
@@ -81,7 +87,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Real {
 
 #[tokio::test(start_paused = true)]
 async fn over_models() {
-    Suite::test_all(Model).await.expect("conformance");
+    Suite::test_all(Model { vfs: ModelVfs::new(1), built: AtomicU64::new(0) }).await.expect("conformance");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,20 +1,27 @@
 //! Changes of members while decisions flow.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Cluster, Driver};
 use crate::{Error, NodeId};
 
-/// Proposes until told to stop, and returns how many decisions were acknowledged.
-async fn load(mut shard: Driver, mut stop: tokio::sync::oneshot::Receiver<()>) -> u32 {
-    let mut acknowledged = 0;
+/// Proposes until told to stop, and counts the decisions that were acknowledged.
+async fn load(mut shard: Driver, mut stop: oneshot::Receiver<()>, acknowledged: Arc<AtomicU32>) {
     while stop.try_recv().is_err() {
-        shard.put(1, &format!("load-{acknowledged}"), b"x").await.expect("a decision");
-        acknowledged += 1;
+        let number = acknowledged.load(Ordering::Relaxed);
+        shard.put(1, &format!("load-{number}"), b"x").await.expect("a decision");
+        acknowledged.store(number + 1, Ordering::Relaxed);
     }
-    acknowledged
+}
+
+async fn flows(cluster: &Cluster, acknowledged: &AtomicU32) {
+    let before = acknowledged.load(Ordering::Relaxed);
+    cluster.until("load", |_| acknowledged.load(Ordering::Relaxed) > before + 20).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -24,21 +31,25 @@ async fn three_become_four_and_three_again_under_load() {
     let shard = cluster.lead(1).await;
     let group = shard.group.clone();
     let leader = group.status().leader;
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    let loaded = tokio::spawn(load(shard, stopped));
+    let (stop, stopped) = oneshot::channel();
+    let acknowledged = Arc::new(AtomicU32::new(0));
+    let loaded = tokio::spawn(load(shard, stopped, acknowledged.clone()));
+    flows(&cluster, &acknowledged).await;
     cluster.add_node(4).await;
     cluster.groups(4).create_empty(1).await.expect("created");
     group.add_learner(4, "node-4:7234".to_string()).await.expect("a learner");
     group.wait_caught_up(4, 10, Duration::from_secs(10)).await.expect("caught up");
     group.change_voters((1..=4).collect()).await.expect("four voters");
     assert_eq!(group.status().voters, [1, 2, 3, 4]);
+    flows(&cluster, &acknowledged).await;
     let gone = (1..=3).find(|node| *node != leader).expect("a follower");
     group.remove_member(gone).await.expect("three voters");
     assert_eq!(group.members().keys().copied().collect::<Vec<NodeId>>(), group.status().voters);
     cluster.groups(gone).remove(1).await.expect("removed");
-    drop(stop.send(()));
-    let acknowledged = timeout(Duration::from_secs(10), loaded).await.expect("in time").expect("no panic");
-    assert!(acknowledged > 20, "load flowed: {acknowledged}");
+    flows(&cluster, &acknowledged).await;
+    stop.send(()).expect("the load still runs");
+    timeout(Duration::from_secs(10), loaded).await.expect("in time").expect("no panic");
+    let acknowledged = acknowledged.load(Ordering::Relaxed);
     cluster.converge(1).await;
     for node in (1..=4).filter(|node| *node != gone) {
         assert!(cluster.value(node, 1, &format!("load-{}", acknowledged - 1)).is_some());

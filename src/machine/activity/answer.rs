@@ -24,9 +24,9 @@ pub(crate) fn complete_activity(mut draft: Draft<'_>, input: &CompleteActivity) 
     let by_id = input.activity.as_ref().is_some_and(|activity| activity.by_id);
     let fits = validate::payloads_fit(input.result.as_ref(), draft.at().limits);
     let found = if by_id && fits {
-        find(&draft, input.activity.as_ref())
+        find(&draft, input.activity.as_ref(), &input.identity)
     } else {
-        find_started(&draft, input.activity.as_ref())
+        find_started(&draft, input.activity.as_ref(), &input.identity)
     };
     let Found { run_id, mut activity } = match found {
         Ok(found) => found,
@@ -63,7 +63,7 @@ pub(crate) fn fail_activity(mut draft: Draft<'_>, input: &FailActivity) -> Step 
     {
         return draft.reject(reply::invalid_argument("Failure must have ApplicationFailureInfo."));
     }
-    let found = match find_started(&draft, input.activity.as_ref()) {
+    let found = match find_started(&draft, input.activity.as_ref(), &input.identity) {
         Ok(found) => found,
         Err(rejection) => return draft.reject(rejection),
     };
@@ -92,7 +92,7 @@ pub(crate) fn fail_activity(mut draft: Draft<'_>, input: &FailActivity) -> Step 
 
 /// Canceled, which only an activity that was asked to cancel can be.
 pub(crate) fn cancel_activity(mut draft: Draft<'_>, input: &CancelActivity) -> Step {
-    let found = match find_started(&draft, input.activity.as_ref()) {
+    let found = match find_started(&draft, input.activity.as_ref(), &input.identity) {
         Ok(found) => found,
         Err(rejection) => return draft.reject(rejection),
     };

@@ -12,7 +12,7 @@ use crate::{Step, reply};
 /// Keeps the details for the next attempt and moves the heartbeat timeout. Details that are too large
 /// fail the activity, and the worker is told to stop.
 pub(crate) fn heartbeat_activity(mut draft: Draft<'_>, input: &HeartbeatActivity) -> Step {
-    let found = match find_started(&draft, input.activity.as_ref()) {
+    let found = match find_started(&draft, input.activity.as_ref(), &input.identity) {
         Ok(found) => found,
         Err(rejection) => return draft.reject(rejection),
     };

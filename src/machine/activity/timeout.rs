@@ -28,21 +28,23 @@ pub(crate) fn due(activity: &record::Activity) -> Option<UnixNanos> {
     next(activity).map(|(at, _)| at)
 }
 
-/// Does whatever is due of the activity by now. The transition must have begun.
-pub(crate) fn wake(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64) {
+/// Does whatever is due of the activity by now, and says whether the workflow has to see it. The
+/// transition must have begun; the workflow task is the caller's business.
+pub(crate) fn wake(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64) -> bool {
     // Each round closes the activity or begins another attempt or its offer, whose times lie ahead;
     // the bound only guards against a clock that stands still with intervals of nothing.
     const ROUNDS_MAX: usize = 4;
     for _ in 0..ROUNDS_MAX {
-        let Some(activity) = draft.run(run_id).activities.get(&scheduled_event_id).cloned() else { return };
+        let Some(activity) = draft.run(run_id).activities.get(&scheduled_event_id).cloned() else { return true };
         match next(&activity) {
             Some((at, what)) if at <= draft.now() => match what {
                 What::Offer => offer(draft, run_id, scheduled_event_id),
                 What::TimeOut(timeout_type) => time_out(draft, run_id, &activity, timeout_type),
             },
-            _ => return,
+            _ => return false,
         }
     }
+    !draft.run(run_id).activities.contains(&scheduled_event_id)
 }
 
 fn offer(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64) {
@@ -70,7 +72,6 @@ fn time_out(draft: &mut Draft<'_>, run_id: &str, activity: &record::Activity, ti
         ..ActivityTaskTimedOutEventAttributes::default()
     };
     draft.add(run_id, Attributes::ActivityTaskTimedOutEventAttributes(attributes));
-    draft.schedule_workflow_task(run_id);
 }
 
 fn no_time_left() -> Failure {
@@ -103,9 +104,10 @@ fn next(activity: &record::Activity) -> Option<(UnixNanos, What)> {
         (true, time(&activity.first_scheduled_time), activity.schedule_to_close_timeout, TimeoutType::ScheduleToClose),
         (started, alive, activity.heartbeat_timeout, TimeoutType::Heartbeat),
     ];
-    let timeouts = events.into_iter().filter(|(applies, ..)| *applies).filter_map(|(_, from, timeout, timeout_type)| {
-        Some((after(from?, timeout.as_ref())?, What::TimeOut(timeout_type)))
-    });
+    let timeouts =
+        events.into_iter().filter(|(applies, ..)| *applies).filter_map(|(_, from, timeout, timeout_type)| {
+            Some((after(from?, timeout.as_ref())?, What::TimeOut(timeout_type)))
+        });
     let offer = scheduled.filter(|_| !started && !activity.offered).map(|at| (at, What::Offer));
     timeouts.chain(offer).min_by_key(|(at, _)| *at)
 }

@@ -9,8 +9,8 @@ use bristlecone_proto::temporal::api::history::v1::ActivityTaskCancelRequestedEv
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 
 use super::{CommandContext, CommandFailure};
-use crate::activity;
 use crate::draft::Draft;
+use crate::{activity, validate};
 
 pub(crate) fn apply(
     draft: &mut Draft<'_>,
@@ -24,6 +24,8 @@ pub(crate) fn apply(
         let message = "ScheduledEventId is not set on RequestCancelActivityTaskCommand.";
         return Err(CommandFailure::new(CAUSE, message));
     }
+    validate::user_metadata(command.user_metadata.as_ref(), draft.at().limits)
+        .map_err(|message| CommandFailure::new(CAUSE, message))?;
     let pending = draft.run(&ctx.run_id).activities.get(&id);
     let (is_pending, not_started) = (pending.is_some(), pending.is_some_and(|a| !activity::is_started(a)));
     let possible = match pending {

@@ -4,9 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use bristlecone_proto::chain::{CancelExternal, ChainId, Input, RunRef, input};
-use bristlecone_proto::temporal::api::command::v1::{
-    Command, RequestCancelExternalWorkflowExecutionCommandAttributes,
-};
+use bristlecone_proto::temporal::api::command::v1::{Command, RequestCancelExternalWorkflowExecutionCommandAttributes};
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::enums::v1::WorkflowTaskFailedCause as Cause;
 use bristlecone_proto::temporal::api::history::v1::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes;

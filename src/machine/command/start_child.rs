@@ -63,10 +63,8 @@ fn send(
         attributes: Some(initiated),
     };
     let child = message.attributes.as_ref();
-    let target = ChainId {
-        workflow_id: child.map(|child| child.workflow_id.clone()).unwrap_or_default(),
-        ..draft.id().clone()
-    };
+    let target =
+        ChainId { workflow_id: child.map(|child| child.workflow_id.clone()).unwrap_or_default(), ..draft.id().clone() };
     draft.send(run_id, target, Input { kind: Some(input::Kind::StartChild(message)), ..Input::default() });
 }
 
@@ -131,14 +129,14 @@ fn check(
     command.workflow_execution_timeout = timeout(command.workflow_execution_timeout, "WorkflowExecutionTimeout")?;
     command.workflow_run_timeout = timeout(command.workflow_run_timeout, "WorkflowRunTimeout")?;
     command.workflow_task_timeout = timeout(command.workflow_task_timeout, "WorkflowTaskTimeout")?;
-    let invalid = |what: &str, error: String| {
-        format!("invalid {what} on StartChildWorkflowExecutionCommand: {error}. {named}")
-    };
+    let invalid =
+        |what: &str, error: String| format!("invalid {what} on StartChildWorkflowExecutionCommand: {error}. {named}");
     if let Some(policy) = &command.retry_policy {
         let policy = validate::retry_policy::complete(policy);
         command.retry_policy = Some(policy.map_err(|error| bad(invalid("WorkflowRetryPolicy", error)))?);
     }
-    cron::validate(&command.cron_schedule, at.now).map_err(|error| bad(invalid("CronSchedule", error.text().to_owned())))?;
+    cron::validate(&command.cron_schedule, at.now)
+        .map_err(|error| bad(invalid("CronSchedule", error.text().to_owned())))?;
     validate::search_attributes::check(command.search_attributes.as_ref(), at).map_err(|error| {
         let message = format!("invalid SearchAttributes on StartChildWorkflowCommand: {error}. {named}");
         CommandFailure::new(Cause::BadSearchAttributes, message)
@@ -156,7 +154,8 @@ fn check(
     }
     command.task_queue = Some(queue);
     let execution = command.workflow_execution_timeout.as_ref();
-    command.workflow_run_timeout = new_run::run_timeout(command.workflow_run_timeout.as_ref(), execution);
+    let run_timeout = new_run::run_timeout(command.workflow_run_timeout.as_ref(), execution);
+    command.workflow_run_timeout = Some(run_timeout.unwrap_or_default());
     let run = command.workflow_run_timeout.as_ref();
     command.workflow_task_timeout = new_run::task_timeout(command.workflow_task_timeout.as_ref(), run, at.limits);
     Ok(())

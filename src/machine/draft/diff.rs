@@ -27,14 +27,8 @@ impl Draft<'_> {
         for run_id in core::mem::take(&mut self.purged) {
             self.purge_rows(run_id, &mut rows);
         }
-        rows.extend(self.chain.sends.changes().map(|(sequence, _, send)| Row::Send {
-            sequence: *sequence,
-            send: send.cloned(),
-        }));
-        rows.extend(self.chain.receipts.changes().map(|(key, _, receipt)| Row::Receipt {
-            key: key.clone(),
-            receipt: receipt.cloned(),
-        }));
+        rows.extend(self.chain.sends.writes().map(|(sequence, send)| Row::Send { sequence: *sequence, send }));
+        rows.extend(self.chain.receipts.writes().map(|(key, receipt)| Row::Receipt { key: key.clone(), receipt }));
         self.deadline_rows(&mut rows);
         self.drop_empty_record();
         if self.chain.record != self.before.record {
@@ -92,32 +86,29 @@ impl Draft<'_> {
             rows.push(Row::History { run_id: run_id.to_string(), first_event_id, events });
         }
         let run_id = || run_id.to_string();
-        rows.push(Row::Head { run_id: run_id(), head: Some(run.head.clone()) });
+        rows.push(Row::Head { run_id: run_id(), head: Some(run.head.share()) });
         if before.is_none_or(|before| !Arc::ptr_eq(&before.fields, &run.fields) && before.fields != run.fields) {
-            rows.push(Row::Fields { run_id: run_id(), fields: Some((*run.fields).clone()) });
+            rows.push(Row::Fields { run_id: run_id(), fields: Some(run.fields.clone()) });
         }
-        for (id, _, activity) in run.activities.changes() {
-            let activity = activity.cloned();
+        for (id, activity) in run.activities.writes() {
             rows.push(Row::Activity { run_id: run_id(), scheduled_event_id: *id, activity });
         }
-        for (id, _, timer) in run.timers.changes() {
-            rows.push(Row::Timer { run_id: run_id(), started_event_id: *id, timer: timer.cloned() });
+        for (id, timer) in run.timers.writes() {
+            rows.push(Row::Timer { run_id: run_id(), started_event_id: *id, timer });
         }
-        for (id, _, child) in run.children.changes() {
-            rows.push(Row::Child { run_id: run_id(), initiated_event_id: *id, child: child.cloned() });
+        for (id, child) in run.children.writes() {
+            rows.push(Row::Child { run_id: run_id(), initiated_event_id: *id, child });
         }
-        for (id, _, external) in run.external_signals.changes() {
-            let external = external.cloned();
+        for (id, external) in run.external_signals.writes() {
             rows.push(Row::ExternalSignal { run_id: run_id(), initiated_event_id: *id, external });
         }
-        for (id, _, external) in run.external_cancels.changes() {
-            let external = external.cloned();
+        for (id, external) in run.external_cancels.writes() {
             rows.push(Row::ExternalCancel { run_id: run_id(), initiated_event_id: *id, external });
         }
-        for (arrival, _, event) in run.buffered.changes() {
-            rows.push(Row::Buffered { run_id: run_id(), arrival: *arrival, event: event.cloned() });
+        for (arrival, event) in run.buffered.writes() {
+            rows.push(Row::Buffered { run_id: run_id(), arrival: *arrival, event });
         }
-        for (request_id, _, seen) in run.signal_requests.changes() {
+        for (request_id, seen) in run.signal_requests.writes() {
             let request_id = request_id.clone();
             rows.push(Row::SignalRequest { run_id: run_id(), request_id, seen: seen.is_some() });
         }

@@ -7,11 +7,11 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes};
-use bristlecone_proto::temporal::api::workflow::v1::{ResetPoints, WorkflowExecutionVersioningInfo};
+use bristlecone_proto::temporal::api::workflow::v1::WorkflowExecutionVersioningInfo;
 
 use crate::chain::Run;
 use crate::event;
-use crate::rows::Rows;
+use crate::rows::{Rows, Shared};
 use crate::stamp::{duration_nanos, nanos, timestamp};
 
 /// The run that a first event opens. The event is not counted yet: `next_event_id` is 1. `None` when it
@@ -24,7 +24,7 @@ pub fn run(id: &str, event: &HistoryEvent) -> Option<Run> {
         status: WorkflowExecutionStatus::Running.into(),
         next_event_id: 1,
         last_batch_id: 1,
-        auto_reset_points: reset_points(started),
+        auto_reset_points: started.prev_auto_reset_points.clone(),
         first_task_backoff_until: (backoff > 0).then(|| timestamp(start_time.saturating_add(backoff))),
         priority: started.priority.clone(),
         versioning: versioning(started),
@@ -32,11 +32,11 @@ pub fn run(id: &str, event: &HistoryEvent) -> Option<Run> {
         ..record::Head::default()
     };
     let fields = record::Fields { memo: started.memo.clone(), search_attributes: started.search_attributes.clone() };
-    assemble(id, event, head, fields)
+    assemble(id, event, head.into(), Arc::new(fields))
 }
 
 /// A run from its first event and its two scalar rows, with nothing pending.
-pub fn assemble(id: &str, event: &HistoryEvent, head: record::Head, fields: record::Fields) -> Option<Run> {
+pub fn assemble(id: &str, event: &HistoryEvent, head: Shared<record::Head>, fields: Arc<record::Fields>) -> Option<Run> {
     let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) = &event.attributes else { return None };
     Some(Run {
         id: id.to_string(),
@@ -45,7 +45,7 @@ pub fn assemble(id: &str, event: &HistoryEvent, head: record::Head, fields: reco
         links: event.links.clone().into(),
         user_metadata: event.user_metadata.clone().map(Arc::new),
         head,
-        fields: Arc::new(fields),
+        fields,
         activities: Rows::default(),
         timers: Rows::default(),
         children: Rows::default(),
@@ -70,17 +70,6 @@ pub fn first_event(run: &Run) -> HistoryEvent {
         user_metadata: run.user_metadata.as_deref().cloned(),
         ..event::new(run.start_time, attributes)
     }
-}
-
-/// The reset points of the previous run; those that were made in it name it.
-fn reset_points(started: &WorkflowExecutionStartedEventAttributes) -> Option<ResetPoints> {
-    let mut points = started.prev_auto_reset_points.clone()?;
-    for point in &mut points.points {
-        if point.run_id.is_empty() {
-            point.run_id.clone_from(&started.continued_execution_run_id);
-        }
-    }
-    Some(points)
 }
 
 fn versioning(started: &WorkflowExecutionStartedEventAttributes) -> Option<WorkflowExecutionVersioningInfo> {

@@ -49,7 +49,7 @@ fn complete_policies(request: &mut StartWorkflowExecutionRequest, default_confli
 
 fn check_texts(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>) -> Result<(), Rejection> {
     let limits = draft.at().limits;
-    let invalid = reply::invalid_argument::<String>;
+    let invalid = |text: String| reply::invalid_argument(text);
     validate::required(&request.workflow_id, "WorkflowId", limits).map_err(invalid)?;
     if let Some(policy) = &request.retry_policy {
         request.retry_policy = Some(validate::retry_policy::complete(policy).map_err(invalid)?);
@@ -69,7 +69,7 @@ fn check_timeouts(request: &mut StartWorkflowExecutionRequest, limits: &Limits) 
     request.workflow_execution_timeout = timeout(request.workflow_execution_timeout, "WorkflowExecutionTimeoutSeconds")?;
     request.workflow_run_timeout = timeout(request.workflow_run_timeout, "WorkflowRunTimeoutSeconds")?;
     request.workflow_task_timeout = timeout(request.workflow_task_timeout, "WorkflowTaskTimeoutSeconds")?;
-    let invalid = reply::invalid_argument::<String>;
+    let invalid = |text: String| reply::invalid_argument(text);
     validate::length(&request.request_id, "RequestId", limits).map_err(invalid)?;
     validate::length(&request.identity, "Identity", limits).map_err(invalid)?;
     let execution = request.workflow_execution_timeout.as_ref();
@@ -111,7 +111,7 @@ fn check_policies(request: &StartWorkflowExecutionRequest) -> Result<(), Rejecti
 /// Search attributes, priority, callbacks, links and user metadata.
 fn check_attached(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>) -> Result<(), Rejection> {
     let at = draft.at();
-    let invalid = reply::invalid_argument::<String>;
+    let invalid = |text: String| reply::invalid_argument(text);
     validate::search_attributes::check(request.search_attributes.as_ref(), at).map_err(invalid)?;
     validate::search_attributes::check_size(request.search_attributes.as_ref(), at.limits).map_err(invalid)?;
     validate::priority(request.priority.as_ref()).map_err(reply::invalid_argument)?;

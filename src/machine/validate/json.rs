@@ -190,11 +190,10 @@ mod tests {
         assert_eq!(parse(" null "), Some(Value::Null));
         assert_eq!(parse("-0.5e+10"), Some(Value::Number("-0.5e+10")));
         assert_eq!(parse(r#""a\"\u00e4\ud83d\ude00\ud83dx""#), Some(Value::String("a\"ä😀\u{fffd}x".to_string())));
-        assert_eq!(parse("[1, true,\"x\"]"), Some(Value::Array(vec![
-            Value::Number("1"),
-            Value::Bool,
-            Value::String("x".to_string())
-        ])));
+        assert_eq!(
+            parse("[1, true,\"x\"]"),
+            Some(Value::Array(vec![Value::Number("1"), Value::Bool, Value::String("x".to_string())]))
+        );
         assert_eq!(parse(r#"{"a": {"b": []}, "c": 1}"#), Some(Value::Object));
     }
 

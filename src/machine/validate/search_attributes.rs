@@ -83,11 +83,9 @@ pub(crate) fn check_size(attributes: Option<&SearchAttributes>, limits: &Limits)
 fn type_of(name: &str, at: &Stamp<'_>) -> Option<IndexedValueType> {
     use IndexedValueType as T;
     match name {
-        "TemporalChangeVersion"
-        | "BinaryChecksums"
-        | "BuildIds"
-        | "TemporalPauseInfo"
-        | "TemporalReportedProblems" => Some(T::KeywordList),
+        "TemporalChangeVersion" | "BinaryChecksums" | "BuildIds" | "TemporalPauseInfo" | "TemporalReportedProblems" => {
+            Some(T::KeywordList)
+        }
         "BatcherNamespace" | "BatcherUser" | "TemporalScheduledById" | "TemporalNamespaceDivision" => Some(T::Keyword),
         "TemporalScheduledStartTime" => Some(T::Datetime),
         "TemporalSchedulePaused" => Some(T::Bool),

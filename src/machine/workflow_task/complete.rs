@@ -216,7 +216,7 @@ fn conclude(
     if wants_task && run.is_running() && !run.is_paused() {
         draft.schedule_workflow_task_of(run_id, original_scheduled_time);
         if request.return_new_workflow_task {
-            next = start_next(&mut draft, run_id, &request.identity);
+            next = start_next(&mut draft, run_id, request);
         }
     }
     let completed = WorkflowTaskCompleted {
@@ -230,8 +230,9 @@ fn conclude(
 }
 
 /// The worker gets the next workflow task with the answer; it has the history up to this one.
-fn start_next(draft: &mut Draft<'_>, run_id: &str, identity: &str) -> Option<WorkflowTaskStarted> {
-    start::start_now(draft, run_id, "request-from-RespondWorkflowTaskCompleted", identity, None);
+fn start_next(draft: &mut Draft<'_>, run_id: &str, request: &Request) -> Option<WorkflowTaskStarted> {
+    let version = request.worker_version_stamp.clone().filter(|version| !version.use_versioning);
+    start::start_now(draft, run_id, "request-from-RespondWorkflowTaskCompleted", &request.identity, version);
     let run = draft.run(run_id);
     let mut started = answer::of_hard_start(draft.id(), run)?;
     started.first_event_id = run.head.previous_started_event_id + 1;

@@ -8,18 +8,18 @@ use alloc::string::ToString;
 
 use bristlecone_proto::chain::{Poll, Rejection, Reply, StartWorkflowTask, reply::Kind};
 use bristlecone_proto::record;
-use bristlecone_proto::temporal::api::common::v1::{WorkerVersionCapabilities, WorkerVersionStamp};
-use bristlecone_proto::temporal::api::enums::v1::{SuggestContinueAsNewReason, TaskQueueKind};
+use bristlecone_proto::temporal::api::common::v1::WorkerVersionStamp;
+use bristlecone_proto::temporal::api::enums::v1::{SuggestContinueAsNewReason, TaskQueueKind, WorkerVersioningMode};
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowTaskStartedEventAttributes};
 
-use super::answer::{self, of_hard_start, of_soft_start};
+use super::answer::{of_hard_start, of_soft_start};
 use crate::chain::{Run, SoftStart};
 use crate::draft::Draft;
 use crate::stamp::Stamp;
 use crate::{Step, event, reply};
 
-pub(crate) fn start_workflow_task(mut draft: Draft<'_>, input: &StartWorkflowTask) -> Step {
+pub(crate) fn start_workflow_task(draft: Draft<'_>, input: &StartWorkflowTask) -> Step {
     let Some(poll) = &input.poll else { return draft.reject(reply::invalid_argument("Poll is not set.")) };
     let task = match waiting(&draft, input) {
         Ok(task) => task.clone(),
@@ -183,8 +183,15 @@ fn started_event(
     }
 }
 
+/// The build that the poller names, unless it is versioned by deployments.
 fn version_of(poll: &Poll) -> Option<WorkerVersionStamp> {
-    let WorkerVersionCapabilities { build_id, use_versioning, .. } = poll.version.as_ref()?;
-    let (build_id, use_versioning) = (build_id.clone(), *use_versioning);
-    use_versioning.then(|| WorkerVersionStamp { build_id, use_versioning, ..WorkerVersionStamp::default() })
+    let options = poll.deployment.as_ref();
+    let is_versioned = options.is_some_and(|options| {
+        options.worker_versioning_mode() == WorkerVersioningMode::Versioned && !options.deployment_name.is_empty()
+    });
+    let version = poll.version.as_ref().filter(|version| !is_versioned && !version.build_id.is_empty())?;
+    if version.use_versioning && !version.deployment_series_name.is_empty() {
+        return None;
+    }
+    Some(WorkerVersionStamp { build_id: version.build_id.clone(), use_versioning: version.use_versioning })
 }

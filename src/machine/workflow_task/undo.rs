@@ -74,7 +74,7 @@ pub(crate) fn reset_sticky(mut draft: Draft<'_>, request: &ResetStickyTaskQueueR
         return draft.unchanged(reply::done());
     }
     draft.begin_transition(&run_id);
-    draft.run_mut(&run_id).head.sticky = None;
+    leave_sticky_queue(&mut draft, &run_id);
     draft.finish(reply::done())
 }
 
@@ -83,7 +83,7 @@ fn leave_sticky_queue(draft: &mut Draft<'_>, run_id: &str) {
     let run = draft.run_mut(run_id);
     run.head.sticky = None;
     let normal = current_queue(run);
-    if let Some(task) = &mut run.head.workflow_task {
+    if let Some(task) = run.head.workflow_task.as_mut().filter(|task| task.started_event_id == 0) {
         task.queue = Some(normal);
         task.schedule_to_start_timeout = None;
     }

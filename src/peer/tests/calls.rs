@@ -146,6 +146,7 @@ async fn raft_groups_talk_through_their_own_seam() {
     let (one, two) = pair(&Net::Model(model.clone())).await;
     let transport: Arc<dyn Transport> = Arc::new(one.peers.clone());
     for lane in [RaftLane::Control, RaftLane::Append { group: 3 }, RaftLane::Append { group: 4 }, RaftLane::Snapshot] {
+        assert_eq!(Lane::from(Lane::from(lane).for_raft()), Lane::from(lane));
         assert_eq!(transport.call(2, lane, "payload".into(), SOON).await, Ok("payload".into()));
     }
     let held = transport.call(2, RaftLane::Control, "hold".into(), Duration::from_millis(100)).await;

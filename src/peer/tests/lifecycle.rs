@@ -143,6 +143,20 @@ async fn a_cut_is_noticed_and_healed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_moves_while_it_is_dialled_is_found_at_once() {
+    let model = Model::new(3);
+    let (one, two) = pair(&Net::Model(model.clone())).await;
+    one.peers.set_address(2, "nowhere:1").expect("few nodes");
+    model.cut("n1", "nowhere");
+    let call = tokio::spawn(one.peers.call(2, read("too early", 0), SOON));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    one.knows(&two);
+    let answer = call.await.expect("no panic");
+    assert!(matches!(answer, Err(PeerError::Unreachable(_))));
+    assert_eq!(one.ask(2, "found").await, Ok("found".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clog_delays_and_loses_nothing() {
     let model = Model::new(3);
     let (one, two) = pair(&Net::Model(model.clone())).await;

@@ -5,7 +5,7 @@
 //! - Operations take effect in memory at once and in call order; they are durable, in that order, when
 //!   their `done` is called with `Ok`. Whatever waits while a sync runs goes into the next one.
 //! - `done` callbacks are called in order, on the log's own thread or task (after an error, or when the
-//!   call is refused, possibly on the caller's before the call returns). They must not block.
+//!   call is refused, possibly on the caller's before the call returns). They must not block or panic.
 //! - The first I/O error of a write or sync stops the log for good: every pending and later callback gets
 //!   it, nothing is retried, and the hook of [`Log::on_poisoned`] is called.
 //! - Nothing that was acknowledged is ever dropped silently: what cannot be read back is
@@ -164,10 +164,19 @@ impl Log {
                 let open_error = |error: std::io::Error| LogError::Open(format!("{}: {error}", dir.display()).into());
                 let (files, found) = Files::open(vfs, dir.clone()).map_err(open_error)?;
                 let Recovered { state, chain } = recover::recover(&files, found, options.bounded())?;
+                if state.head == 0 {
+                    // So that the first call does not wait for it.
+                    files.prepare(state.options.segment_bytes).map_err(open_error)?;
+                }
                 Ok::<_, LogError>((Arc::new(Shared::new(state, files, threads)), chain))
             })
             .await?;
-        let created = shared.state.lock().head == 0;
+        let created = {
+            let state = shared.state.lock();
+            let (segments, groups) = (state.segments.len(), state.groups.len());
+            tracing::info!(dir = %shared.files.dir().display(), segments, groups, "opened the log");
+            state.head == 0
+        };
         writer::start(&shared, tasks, session, chain).map_err(|error| LogError::Open(error.to_string().into()))?;
         Ok(Self { owner: Arc::new(Owner { shared, tasks: tasks.clone(), created }) })
     }

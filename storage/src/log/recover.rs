@@ -35,6 +35,9 @@ struct Claim {
     number: u64,
 }
 
+/// By the number of the segment.
+type Claims = BTreeMap<u64, Claim>;
+
 /// The segment at which the log ends.
 struct Last {
     segment: u64,
@@ -78,8 +81,8 @@ pub(super) fn recover(files: &Files, found: Vec<Arc<SegmentFile>>, options: LogO
 }
 
 /// Which files begin a segment, by its number, and which are blank.
-fn sort(found: Vec<Arc<SegmentFile>>) -> Result<(BTreeMap<u64, Claim>, Vec<Arc<SegmentFile>>), Corruption> {
-    let (mut claims, mut blank) = (BTreeMap::new(), Vec::new());
+fn sort(found: Vec<Arc<SegmentFile>>) -> Result<(Claims, Vec<Arc<SegmentFile>>), Corruption> {
+    let (mut claims, mut blank) = (Claims::new(), Vec::new());
     for file in found {
         let mut first = [0; SECTOR];
         let read = file.file.read_at(&mut first, 0).map_err(|error| file.unreadable(0, &error))?;
@@ -104,7 +107,7 @@ fn sort(found: Vec<Arc<SegmentFile>>) -> Result<(BTreeMap<u64, Claim>, Vec<Arc<S
 }
 
 /// Finds where the log ends, and the file whose very first batch was torn, if there is one.
-fn last_segment(claims: &mut BTreeMap<u64, Claim>) -> Result<(Option<Last>, Option<Claim>), Corruption> {
+fn last_segment(claims: &mut Claims) -> Result<(Option<Last>, Option<Claim>), Corruption> {
     let mut torn: Option<Claim> = None;
     while let Some(newest) = claims.last_entry() {
         let segment = *newest.key();
@@ -142,12 +145,7 @@ fn first_live_in(stream: &[u8]) -> Result<u64, &'static str> {
 }
 
 /// Replays all live segments; the state and the chain after them.
-fn read(
-    claims: &BTreeMap<u64, Claim>,
-    last: &Last,
-    options: LogOptions,
-    files: &Files,
-) -> Result<(State, u64), Corruption> {
+fn read(claims: &Claims, last: &Last, options: LogOptions, files: &Files) -> Result<(State, u64), Corruption> {
     let missing = |what: String| Corruption { file: files.dir().to_owned(), offset: 0, what };
     let mut replay = Replay::default();
     let (mut before, mut longest) = (None, 0);

@@ -81,7 +81,7 @@ pub(super) fn span(position: usize, len: usize) -> usize {
 /// Adds bytes to a stream that stands in `sectors`, opening sectors as they are needed.
 pub(super) fn put(sectors: &mut Vec<u8>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        if sectors.len() % SECTOR == 0 {
+        if sectors.len().is_multiple_of(SECTOR) {
             sectors.extend_from_slice(&[0; HEAD]);
         }
         let (now, later) = bytes.split_at(bytes.len().min(rest(sectors.len())));

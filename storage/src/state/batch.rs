@@ -45,8 +45,10 @@ pub enum Op<'a> {
     Delete {
         key: &'a [u8],
     },
-    /// Removes a row that was put exactly once since it was last removed, and costs less than `Delete`
-    /// once both reach the disk. Any other use of it may bring an old value back.
+    /// Removes a row of a kind that is put once and removed once, always by this operation: such a pair
+    /// leaves nothing behind where `Delete` leaves a tombstone. A key that was put over, or was ever
+    /// removed by `Delete`, must not meet it: an old value might come back when files are merged. (Range
+    /// deletions and snapshots in between do no harm.) The model refuses what breaks the rule.
     SingleDelete {
         key: &'a [u8],
     },

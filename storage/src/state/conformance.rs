@@ -95,7 +95,9 @@ fn all_rows(rows: &dyn Read) -> Map {
 }
 
 fn map(rows: &[(&str, &str)]) -> Map {
-    rows.iter().map(|(key, value)| (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))).collect()
+    rows.iter()
+        .map(|(key, value)| (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes())))
+        .collect()
 }
 
 fn get(rows: &dyn Read, key: &str) -> Option<String> {
@@ -271,7 +273,8 @@ fn spans_partition_the_ranges(subject: &mut dyn Subject) {
     let store = subject.store();
     // Values that do not compress, so that several files are needed.
     let value = |number: u32| {
-        let bytes = (0..600).map(|at| crc32c::crc32c(&[number.to_le_bytes(), u32::to_le_bytes(at)].concat()).to_le_bytes());
+        let bytes =
+            (0..600).map(|at| crc32c::crc32c(&[number.to_le_bytes(), u32::to_le_bytes(at)].concat()).to_le_bytes());
         bytes.collect::<Vec<_>>().concat()
     };
     for number in 0..1000 {
@@ -297,7 +300,10 @@ fn an_ingest_is_durable_with_all_before_it(subject: &mut dyn Subject) {
     let Some(directory) = subject.scratch() else { return };
     write(subject.store(), &[("b1", "1")]);
     let files = subject.store().view().export(&[range("b", "c")], &directory).expect("the export succeeds");
-    write(subject.store(), &[("b1", "2"), ("other", "before")]);
+    write(subject.store(), &[("b1", "2")]);
+    subject.store().flush().expect("the flush succeeds");
+    // Nothing that waits for a flush lies where the snapshot goes.
+    write(subject.store(), &[("other", "before")]);
     subject.store().ingest(&files, &put("b2", "on top")).expect("the ingest succeeds");
     write(subject.store(), &[("other", "after")]);
     let persisted = subject.store().persisted(b"b1").expect("the read succeeds");
@@ -340,7 +346,8 @@ fn wrong_use_is_refused(subject: &mut dyn Subject) {
     refused(store.reclaim(&range("b", "a")));
     if let Some(directory) = scratch {
         let view = store.view();
-        for ranges in [&[range("b", "c"), range("a", "b")][..], &[range("a", "c"), range("b", "d")], &[range("a", "a")]] {
+        for ranges in [&[range("b", "c"), range("a", "b")][..], &[range("a", "c"), range("b", "d")], &[range("a", "a")]]
+        {
             refused(view.export(ranges, &directory).map(drop));
         }
         assert_eq!(view.export(&[], &directory), Ok(vec![]));

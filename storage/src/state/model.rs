@@ -4,8 +4,7 @@
 //! The same as [`StateStore`], and: nothing of a write is durable before a flush, which the simulation
 //! may do of any part of what waits ([`ModelStore::flush_some`]); [`ModelStore::crash`] gives the store
 //! as it would be opened after a crash and stops this one. The same calls have the same results and
-//! leave the same rows, always. A `SingleDelete` of a row that was not put exactly once is refused, which
-//! RocksDB does not notice before it is too late.
+//! leave the same rows, always. A misused `SingleDelete` is refused, which RocksDB does not notice.
 //!
 //! # Depends on
 //! `vfs`, for snapshot files.
@@ -13,7 +12,7 @@
 //! # Used by
 //! The simulation, and tests of what stands above.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,14 +50,22 @@ pub struct ModelStore {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Copied by a write while a view holds it, so views should be short.
-    visible: Arc<Rows>,
-    durable: Rows,
+    visible: Tables,
+    durable: Tables,
     /// What leads from `durable` to `visible`.
     unflushed: Vec<Vec<Batch>>,
     unflushed_bytes: usize,
     full: bool,
     poisoned: Option<String>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Tables {
+    /// Copied by a write while a view holds it, so views should be short.
+    rows: Arc<Rows>,
+    /// Keys that a `Delete` met since a range deletion did: no `SingleDelete` is allowed there. Grows
+    /// with the distinct keys of a simulation.
+    deleted: BTreeSet<Bytes>,
 }
 
 type Rows = BTreeMap<Bytes, Row>;
@@ -83,7 +90,7 @@ impl ModelStore {
         let mut state = self.state.write();
         state.poisoned = Some("it crashed".into());
         let durable = state.durable.clone();
-        let reopened = State { visible: Arc::new(durable.clone()), durable, full: state.full, ..State::default() };
+        let reopened = State { visible: durable.clone(), durable, full: state.full, ..State::default() };
         Self { files: self.files.clone(), options: self.options, state: RwLock::new(reopened) }
     }
 
@@ -108,13 +115,52 @@ impl ModelStore {
     /// Flips a bit of a row's value on the disk, and in memory; false when there is no such bit.
     pub fn flip_bit(&self, key: &[u8], bit: usize) -> bool {
         let mut state = self.state.write();
-        let flipped = flip(Arc::make_mut(&mut state.visible).get_mut(key), bit);
-        flip(state.durable.get_mut(key), bit) || flipped
+        let flipped = flip(state.visible.row(key), bit);
+        flip(state.durable.row(key), bit) || flipped
     }
 
     fn poison(&self, state: &mut State, error: Error) -> Error {
         state.poisoned.get_or_insert_with(|| error.to_string());
         error
+    }
+}
+
+impl Tables {
+    fn row(&mut self, key: &[u8]) -> Option<&mut Row> {
+        Arc::make_mut(&mut self.rows).get_mut(key)
+    }
+
+    fn apply_all(&mut self, batches: &[Batch]) -> Result<()> {
+        batches.iter().try_for_each(|batch| self.apply(batch))
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<()> {
+        let rows = Arc::make_mut(&mut self.rows);
+        for op in batch {
+            match op {
+                Op::Put { key, value } => {
+                    let puts = rows.get(key).map_or(0, |row| row.puts);
+                    rows.insert(Bytes::copy_from_slice(key), Row::new(key, value, puts.saturating_add(1)));
+                }
+                Op::Delete { key } => {
+                    rows.remove(key);
+                    self.deleted.insert(Bytes::copy_from_slice(key));
+                }
+                Op::SingleDelete { key } => {
+                    let puts = rows.remove(key).map_or(0, |row| row.puts);
+                    if puts != 1 || self.deleted.contains(key) {
+                        let text = format!("single delete after {puts} puts, or a plain delete, of {key:02x?}");
+                        return Err(Error::Invalid(text));
+                    }
+                }
+                Op::DeleteRange { start, end } => {
+                    let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+                    self.deleted.extract_if(start.clone()..end.clone(), |_| true).for_each(drop);
+                    rows.extract_if(start..end, |_, _| true).for_each(drop);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -137,7 +183,7 @@ impl State {
         self.check_space()?;
         for batch in self.unflushed.drain(..writes).flatten() {
             self.unflushed_bytes -= batch.bytes().len();
-            apply(&mut self.durable, &batch)?;
+            self.durable.apply(&batch)?;
         }
         Ok(())
     }
@@ -150,16 +196,13 @@ impl State {
 impl StateStore for ModelStore {
     fn view(&self) -> Box<dyn View + '_> {
         let state = self.state.read();
-        Box::new(ModelView { store: self, rows: state.check_running().map(|()| state.visible.clone()) })
+        Box::new(ModelView { store: self, rows: state.check_running().map(|()| state.visible.rows.clone()) })
     }
 
     fn write(&self, batches: &[Batch]) -> Result<()> {
         let mut state = self.state.write();
         state.check_running()?;
-        let written = state.check_space().and_then(|()| {
-            let visible = Arc::make_mut(&mut state.visible);
-            batches.iter().try_for_each(|batch| apply(visible, batch))
-        });
+        let written = state.check_space().and_then(|()| state.visible.apply_all(batches));
         written.map_err(|error| self.poison(&mut state, error))?;
         state.unflushed_bytes += batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         state.unflushed.push(batches.to_vec());
@@ -178,7 +221,7 @@ impl StateStore for ModelStore {
     fn persisted(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let state = self.state.read();
         state.check_running()?;
-        state.durable.get(key).map(|row| row.read(key)).transpose()
+        state.durable.rows.get(key).map(|row| row.read(key)).transpose()
     }
 
     fn ingest(&self, files: &[SnapshotFile], extra: &Batch) -> Result<()> {
@@ -194,8 +237,8 @@ impl StateStore for ModelStore {
         state
             .flush_all()
             .and_then(|()| state.check_space())
-            .and_then(|()| batches.iter().try_for_each(|batch| apply(Arc::make_mut(&mut state.visible), batch)))
-            .and_then(|()| batches.iter().try_for_each(|batch| apply(&mut state.durable, batch)))
+            .and_then(|()| state.visible.apply_all(&batches))
+            .and_then(|()| state.durable.apply_all(&batches))
             .map_err(|error| self.poison(&mut state, error))?;
         for file in files {
             self.files.remove(&file.path).map_err(|error| self.poison(&mut state, Error::Io(error.to_string())))?;
@@ -216,13 +259,13 @@ impl StateStore for ModelStore {
     fn verify(&self) -> Result<()> {
         let state = self.state.read();
         state.check_running()?;
-        state.durable.iter().try_for_each(|(key, row)| row.read(key).map(drop))
+        state.durable.rows.iter().try_for_each(|(key, row)| row.read(key).map(drop))
     }
 
     fn usage(&self) -> Result<Usage> {
         let state = self.state.read();
         state.check_running()?;
-        let disk = state.durable.iter().map(|(key, row)| key.len() + row.value.len()).sum::<usize>();
+        let disk = state.durable.rows.iter().map(|(key, row)| key.len() + row.value.len()).sum::<usize>();
         Ok(Usage { disk: disk as u64, unflushed: state.unflushed_bytes as u64, cache: 0 })
     }
 }
@@ -354,31 +397,6 @@ impl Row {
         }
         Err(Error::Corrupt { file: "the simulated disk".into(), detail: format!("checksum of row {key:02x?}") })
     }
-}
-
-fn apply(rows: &mut Rows, batch: &Batch) -> Result<()> {
-    for op in batch {
-        match op {
-            Op::Put { key, value } => {
-                let puts = rows.get(key).map_or(0, |row| row.puts);
-                rows.insert(Bytes::copy_from_slice(key), Row::new(key, value, puts.saturating_add(1)));
-            }
-            Op::Delete { key } => {
-                rows.remove(key);
-            }
-            Op::SingleDelete { key } => {
-                let puts = rows.remove(key).map_or(0, |row| row.puts);
-                if puts != 1 {
-                    return Err(Error::Invalid(format!("single delete of a row put {puts} times: {key:02x?}")));
-                }
-            }
-            Op::DeleteRange { start, end } => {
-                let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-                rows.extract_if(start..end, |_, _| true).for_each(drop);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn flip(row: Option<&mut Row>, bit: usize) -> bool {

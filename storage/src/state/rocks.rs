@@ -1,4 +1,4 @@
-//! The state store on RocksDB, on disk or in memory; nothing else of the project names RocksDB.
+//! The state store on RocksDB, on disk or in memory; outside of this module nothing names RocksDB.
 //!
 //! # Contract
 //! One column family, no write-ahead log: a crash leaves the rows as of a point in the order of writes,
@@ -12,59 +12,33 @@
 //! Any error but a damaged block met by a read stops the store. RocksDB's own repair of background
 //! errors is switched off: what failed once is not tried again.
 
+mod sst;
+#[cfg(test)]
+mod tests;
+mod tuning;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, Env, ErrorKind, InfoLogger,
-    IngestExternalFileOptions, LogLevel, Options, ReadOptions, ReadTier, Snapshot, SstFileWriter, WriteBatch,
-    WriteOptions, properties,
+    Cache, DB, DBRawIterator, Env, ErrorKind, IngestExternalFileOptions, Options, ReadOptions, ReadTier, Snapshot,
+    WriteBatch, WriteOptions, properties,
 };
 
-use super::batch::{Batch, Op};
+use super::batch::{Batch, BatchBuilder, Op};
 use super::error::{Error, Result};
 use super::range::KeyRange;
-use super::snapshot::{self, Sink, damaged};
+use super::snapshot;
 use super::store::{Direction, Read, SnapshotFile, StateStore, Usage, View, Visitor};
+use sst::SstSink;
 
-/// Memory and files that a store may use. All sizes in bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct RocksOptions {
-    /// Rows that were written and are not flushed, at most.
-    pub memtable_bytes: usize,
-    /// Blocks, indexes and filters that were read.
-    pub cache_bytes: usize,
-    pub open_files_max: i32,
-    /// Threads for flushes and compactions, at least 2.
-    pub background_jobs: i32,
-    /// Bytes after which a snapshot goes on in another file.
-    pub snapshot_file_bytes: u64,
-}
-
-impl RocksOptions {
-    /// For a node of a cluster.
-    pub fn server() -> Self {
-        Self {
-            memtable_bytes: 64 << 20,
-            cache_bytes: 128 << 20,
-            open_files_max: 512,
-            background_jobs: 2,
-            snapshot_file_bytes: snapshot::FILE_BYTES,
-        }
-    }
-
-    /// For a development server, idle most of the time.
-    pub fn small() -> Self {
-        Self { memtable_bytes: 16 << 20, cache_bytes: 16 << 20, open_files_max: 128, ..Self::server() }
-    }
-}
+pub use tuning::RocksOptions;
 
 pub struct RocksStore {
     db: DB,
@@ -81,12 +55,12 @@ pub struct RocksStore {
     options: RocksOptions,
     /// `None`: in memory.
     directory: Option<PathBuf>,
-    ingests: AtomicU64,
 }
 
 impl RocksStore {
     /// Opens the store of a directory, which is made if need be, and which one process may open at a time.
     pub fn open(directory: &Path, options: RocksOptions) -> Result<Self> {
+        make_directory(directory).map_err(|error| io_error(directory, &error))?;
         Self::open_in(directory, None, options)
     }
 
@@ -98,7 +72,7 @@ impl RocksStore {
 
     fn open_in(directory: &Path, env: Option<Env>, options: RocksOptions) -> Result<Self> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let mut tuned = tuned(&options, &cache).map_err(classify)?;
+        let mut tuned = tuning::tuned(&options, &cache).map_err(classify)?;
         if let Some(env) = &env {
             tuned.set_env(env);
         }
@@ -118,7 +92,6 @@ impl RocksStore {
             poisoned: OnceLock::new(),
             options,
             directory: env.is_none().then(|| directory.to_owned()),
-            ingests: AtomicU64::new(0),
         })
     }
 
@@ -213,18 +186,23 @@ impl RocksStore {
         self.db.write_opt(joined, &self.writes).map_err(|error| self.write_failed(error))
     }
 
-    /// Writes the rows that go on top of a snapshot as a file of their own.
-    fn write_extra(&self, puts: &[(&[u8], &[u8])], directory: &Path) -> Result<PathBuf> {
-        let number = self.ingests.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("extra-{number}.sst"));
-        let write = || {
-            let mut file = SstFileWriter::create(&self.sst);
-            file.open(&path)?;
-            puts.iter().try_for_each(|(key, value)| file.put(key, value))?;
-            file.finish()
-        };
-        write().map_err(|error| self.write_failed(error))?;
-        Ok(path)
+    fn reclaim_alone(&self, range: &KeyRange, tombstone: Batch) -> Result<()> {
+        let _alone = self.order.write();
+        let mut empty = true;
+        self.scan(range, Direction::Forward, &mut |_, _| {
+            empty = false;
+            ControlFlow::Break(())
+        })?;
+        if !empty {
+            return Err(Error::Invalid("a range with rows in it cannot be reclaimed".into()));
+        }
+        if let Some(last) = last_key_before(&range.end) {
+            // The end that RocksDB takes is inclusive: a file that ends with the first key of the next
+            // range must stay.
+            self.db.delete_file_in_range(&range.start[..], &last[..]).map_err(|error| self.write_failed(error))?;
+        }
+        // A tombstone may have gone with its file while rows under it stand in a file that stayed.
+        self.write_now(&[tombstone])
     }
 }
 
@@ -278,14 +256,16 @@ impl StateStore for RocksStore {
         if self.directory.is_none() && !files.is_empty() {
             return Err(Error::Unsupported("snapshots of a store in memory"));
         }
-        files.iter().try_for_each(check_file)?;
+        files.iter().try_for_each(sst::check_file)?;
         let directory = files.first().and_then(|file| file.path.parent());
         if let (Some(directory), false) = (directory, puts.is_empty()) {
-            paths.push(self.write_extra(&puts, directory)?);
+            paths.push(sst::write_extra(self, &puts, directory)?);
         }
         let mut how = IngestExternalFileOptions::default();
         how.set_move_files(true);
         how.set_snapshot_consistency(true);
+        // So that little is left to flush while all writes wait.
+        self.flush_now()?;
         let _alone = self.order.write();
         if files.is_empty() {
             self.write_now(std::slice::from_ref(extra))?;
@@ -297,26 +277,12 @@ impl StateStore for RocksStore {
 
     fn reclaim(&self, range: &KeyRange) -> Result<()> {
         self.check_running()?;
-        let mut tombstone = super::BatchBuilder::new();
+        let mut tombstone = BatchBuilder::new();
         tombstone.delete_range(range);
         let tombstone = tombstone.finish().map_err(|error| Error::Invalid(error.to_string()))?;
-        let _alone = self.order.write();
-        let mut empty = true;
-        self.scan(range, Direction::Forward, &mut |_, _| {
-            empty = false;
-            ControlFlow::Break(())
-        })?;
-        if !empty {
-            return Err(Error::Invalid("a range with rows in it cannot be reclaimed".into()));
-        }
+        // What removed the rows is durable before their files go.
         self.flush_now()?;
-        if let Some(last) = last_key_before(&range.end) {
-            // The end that RocksDB takes is inclusive: a file that ends with the first key of the next
-            // range must stay.
-            self.db.delete_file_in_range(&range.start[..], &last[..]).map_err(|error| self.write_failed(error))?;
-        }
-        // A tombstone may have gone with its file while rows under it stand in a file that stayed.
-        self.write_now(&[tombstone])?;
+        self.reclaim_alone(range, tombstone)?;
         self.flush_now()
     }
 
@@ -327,7 +293,7 @@ impl StateStore for RocksStore {
         };
         // Files that a compaction replaces meanwhile must stay to be read.
         self.db.disable_file_deletions().map_err(|error| self.write_failed(error))?;
-        let verified = verify_files(directory);
+        let verified = verify_files(directory, self.options.open_files_max);
         self.db.enable_file_deletions().map_err(|error| self.write_failed(error))?;
         verified.map_err(classify)
     }
@@ -387,53 +353,7 @@ impl View for RocksView<'_> {
             options.set_readahead_size(BULK_READ_BYTES);
             self.store.scan_with(options, range, Direction::Forward, visit)
         };
-        let mut sink = SstSink { store: self.store, directory, written: 0, open: None };
-        snapshot::export(&scan, ranges, &mut sink)
-    }
-}
-
-/// Snapshot files that RocksDB can ingest.
-struct SstSink<'s> {
-    store: &'s RocksStore,
-    directory: &'s Path,
-    written: usize,
-    open: Option<(PathBuf, SstFileWriter<'s>)>,
-}
-
-impl<'s> SstSink<'s> {
-    fn file(&mut self) -> Result<&mut (PathBuf, SstFileWriter<'s>)> {
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let path = self.directory.join(format!("{:06}.sst", self.written));
-                self.written += 1;
-                let file = SstFileWriter::create(&self.store.sst);
-                file.open(&path).map_err(|error| self.store.write_failed(error))?;
-                (path, file)
-            }
-        };
-        Ok(self.open.insert(open))
-    }
-}
-
-impl Sink for SstSink<'_> {
-    fn is_full(&self) -> bool {
-        self.open.as_ref().is_some_and(|(_, file)| file.file_size() >= self.store.options.snapshot_file_bytes)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let store = self.store;
-        self.file()?.1.put(key, value).map_err(|error| store.write_failed(error))
-    }
-
-    fn end(&mut self, span: &KeyRange) -> Result<SnapshotFile> {
-        let store = self.store;
-        self.file()?;
-        let (path, mut file) = self.open.take().expect("it was opened by the line above");
-        file.delete_range(&span.start, &span.end).map_err(|error| store.write_failed(error))?;
-        file.finish().map_err(|error| store.write_failed(error))?;
-        let (bytes, crc) = checksum(&path).map_err(|error| store.poison(io_error(&path, &error)))?;
-        Ok(SnapshotFile { path, bytes, crc })
+        snapshot::export(&scan, ranges, &mut SstSink::new(self.store, directory))
     }
 }
 
@@ -442,78 +362,11 @@ const FAMILY: &str = "default";
 /// Sequence number and count at the head of RocksDB's own batches.
 const BATCH_HEADER_BYTES: usize = 12;
 const BULK_READ_BYTES: usize = 1 << 20;
-/// Values of this length and more stand in files of their own, out of the way of compactions.
-const BLOB_BYTES_MIN: u64 = 4096;
-
-fn tuned(options: &RocksOptions, cache: &Cache) -> std::result::Result<Options, rocksdb::Error> {
-    // What has no setter of its own: no flush when a store is dropped (a poisoned one must not write);
-    // no second try after a background error; a memtable with many range tombstones slows every read,
-    // so it is flushed early; a misused single delete must not stop compactions.
-    let mut tuned = Options::default().get_options_from_string(
-        "avoid_flush_during_shutdown=true;max_bgerror_resume_count=0;\
-         memtable_max_range_deletions=256;enforce_single_del_contracts=false",
-    )?;
-    tuned.create_if_missing(true);
-    tuned.set_paranoid_checks(true);
-    tuned.set_unordered_write(false);
-
-    // Four memtables, so that writes go on while some are being flushed.
-    tuned.set_write_buffer_size((options.memtable_bytes / 4).max(1 << 20));
-    tuned.set_max_write_buffer_number(4);
-    tuned.set_memtable_prefix_bloom_ratio(0.02);
-    tuned.set_memtable_whole_key_filtering(true);
-    tuned.set_max_background_jobs(options.background_jobs.max(2));
-    tuned.set_bytes_per_sync(1 << 20);
-    tuned.set_target_file_size_base((options.memtable_bytes as u64 / 2).max(1 << 20));
-    tuned.set_max_bytes_for_level_base((options.memtable_bytes as u64 * 4).max(16 << 20));
-
-    tuned.set_compression_type(DBCompressionType::Lz4);
-    tuned.set_bottommost_compression_type(DBCompressionType::Zstd);
-    tuned.set_enable_blob_files(true);
-    tuned.set_min_blob_size(BLOB_BYTES_MIN);
-    tuned.set_blob_compression_type(DBCompressionType::Lz4);
-    tuned.set_enable_blob_gc(true);
-    tuned.set_blob_cache(cache);
-    tuned.set_block_based_table_factory(&table(cache));
-
-    tuned.set_max_open_files(options.open_files_max);
-    tuned.set_skip_stats_update_on_db_open(true);
-    tuned.set_manifest_preallocation_size(64 << 10);
-    tuned.set_stats_dump_period_sec(0);
-    tuned.set_stats_persist_period_sec(0);
-    tuned.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| match level {
-        LogLevel::Error | LogLevel::Fatal => tracing::error!("rocksdb: {line}"),
-        LogLevel::Warn => tracing::warn!("rocksdb: {line}"),
-        LogLevel::Debug | LogLevel::Info | LogLevel::Header => tracing::debug!("rocksdb: {line}"),
-    }));
-    Ok(tuned)
-}
-
-fn table(cache: &Cache) -> BlockBasedOptions {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    table.set_block_size(8 << 10);
-    table.set_format_version(6);
-    table.set_bloom_filter(10.0, false);
-    table.set_optimize_filters_for_memory(true);
-    // Within the budget of the cache, and not the first to be thrown out of it.
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_cache_index_and_filter_blocks_with_high_priority(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table
-}
 
 /// Reads all files of a directory as another process would: past every cache of the open store.
-fn verify_files(directory: &Path) -> std::result::Result<(), rocksdb::Error> {
-    let cache = Cache::new_lru_cache(1 << 20);
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&cache);
-    let mut options = Options::default();
-    // Opens every file at once, with index and filter.
-    options.set_max_open_files(-1);
-    options.set_block_based_table_factory(&table);
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    let db = DB::open_for_read_only(&options, directory, false)?;
+fn verify_files(directory: &Path, open_files_max: i32) -> std::result::Result<(), rocksdb::Error> {
+    let cache = Cache::new_lru_cache(BULK_READ_BYTES);
+    let db = DB::open_for_read_only(&tuning::bulk(&cache, open_files_max), directory, false)?;
     let mut reads = ReadOptions::default();
     reads.set_verify_checksums(true);
     reads.fill_cache(false);
@@ -551,26 +404,15 @@ fn last_key_before(end: &[u8]) -> Option<Vec<u8>> {
     Some(key)
 }
 
-fn check_file(file: &SnapshotFile) -> Result<()> {
-    let (bytes, crc) = checksum(&file.path).map_err(|error| damaged(file, error.to_string()))?;
-    if bytes != file.bytes || crc != file.crc {
-        return Err(damaged(file, "length or checksum of the file"));
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.try_exists()? {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Length and CRC-32C of a file.
-fn checksum(path: &Path) -> io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; BULK_READ_BYTES];
-    let (mut bytes, mut crc) = (0, 0);
-    loop {
-        let read = io::Read::read(&mut file, &mut buffer)?;
-        let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else {
-            return Ok((bytes, crc));
-        };
-        bytes += read as u64;
-        crc = crc32c::crc32c_append(crc, part);
+    std::fs::create_dir_all(directory)?;
+    // RocksDB makes the names in its directory durable, not the directory's own.
+    match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -596,6 +438,3 @@ fn file_in(text: &str) -> Option<&str> {
     let data = |word: &&str| word.ends_with(".sst") || word.ends_with(".blob");
     words.clone().find(data).or_else(|| words.find(|word| word.contains("/MANIFEST-")))
 }
-
-#[cfg(test)]
-mod tests;

@@ -51,7 +51,8 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// Removes a file; open handles go on working. Durable after [`Vfs::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a directory with everything below it; an absent one is no error.
+    /// Removes a directory with everything below it; an absent one is no error. Durable after a
+    /// [`Vfs::sync_dir`] of its parent.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Names of the files and directories in a directory, sorted.
@@ -59,7 +60,7 @@ pub trait Vfs: Debug + Send + Sync + 'static {
 
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
-    /// Creates a directory and its missing parents, durably.
+    /// Creates a directory and its missing parents, durably; one that is there is no error.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.

@@ -66,18 +66,22 @@ impl Vfs for RealVfs {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent {
-            self.create_dir_all(parent)?;
+        let exists = dir.is_dir();
+        if !exists {
+            if let Some(parent) = parent {
+                self.create_dir_all(parent)?;
+            }
+            match fs::create_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+                other => other?,
+            }
         }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-            other => other?,
+        // Also when it was there: whoever created it may have died before this.
+        match self.sync_dir(parent.unwrap_or(Path::new("."))) {
+            Err(error) if exists && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
         }
-        self.sync_dir(parent.unwrap_or(Path::new(".")))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

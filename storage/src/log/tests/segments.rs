@@ -94,6 +94,39 @@ fn a_reader_keeps_its_segment() {
     });
 }
 
+/// An entry that was replaced while it was read for a move is not moved.
+#[test]
+fn a_stale_move_is_not_made() {
+    run(async {
+        let (vfs, sessions) = (ModelVfs::new(1), Sessions::default());
+        let log = open(&vfs, SMALL, &sessions).await.unwrap();
+        done(|done| log.append(1, entries(1, 1..3, 10), done)).await.unwrap();
+        let place = |index| log.owner.shared.state.lock().groups[&1].index.get(index).unwrap();
+        let stale = place(2);
+        log.truncate_after(1, Some(id(1, 1)), ignore());
+        done(|done| log.append(1, entries(2, 2..3, 10), done)).await.unwrap();
+        let (syncs, places) = (log.stats().syncs, (place(1), place(2)));
+        log.owner.shared.state.lock().move_entry(1, &entry(1, 2, 10), stale);
+        flush(&log).await.unwrap();
+        assert_eq!((log.stats().syncs, place(2)), (syncs, places.1));
+
+        // One that is replaced while its move is under way keeps its newer place.
+        log.owner.shared.state.lock().move_entry(1, &entry(1, 1, 10), places.0);
+        log.owner.shared.state.lock().move_entry(1, &entry(2, 2, 10), places.1);
+        log.truncate_after(1, Some(id(1, 1)), ignore());
+        log.append(1, entries(3, 2..3, 10), ignore());
+        let newer = place(2);
+        assert_eq!(place(1), places.0, "read at the old place until the new one is synced");
+        flush(&log).await.unwrap();
+        assert_eq!(place(2), newer);
+        assert_ne!(place(1), places.0);
+        vfs.crash();
+        let log = open(&vfs, SMALL, &sessions).await.unwrap();
+        let want = vec![entry(1, 1, 10), entry(3, 2, 10)];
+        assert_eq!(log.read(1, 1..9, usize::MAX).unwrap(), want);
+    });
+}
+
 #[test]
 fn the_size_of_segments_may_change() {
     run(async {

@@ -112,24 +112,34 @@ fn threads_stop_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let stopped_by = |stop: &dyn Fn(&ModelVfs, &Log)| {
         let vfs = ModelVfs::new(1);
-        let tasks = Tasks::threaded();
-        let opened = Log::open(Arc::new(vfs.clone()), dir(), SMALL, &tasks, &Sessions::default());
+        let (tasks, sessions) = (Tasks::threaded(), Sessions::default());
+        let opened = Log::open(Arc::new(vfs.clone()), dir(), SMALL, &tasks, &sessions);
         let log = runtime.block_on(opened).unwrap();
         runtime.block_on(done(|done| log.append(1, entries(1, 1..2, 10), done))).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
-        let hook = sender.clone();
-        log.on_poisoned(Box::new(move |error| hook.send((0, Err(error.clone()))).unwrap()));
+        let send = |number| {
+            let sender = sender.clone();
+            move |result: Result<(), LogError>| sender.send((number, result)).unwrap()
+        };
+        let expect = |number| {
+            let answer = receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("an answer in time");
+            assert!(matches!(&answer, (who, Err(LogError::Poisoned(_))) if *who == number), "{answer:?}");
+        };
+        let hook = send(0);
+        log.on_poisoned(Box::new(move |error| hook(Err(error.clone()))));
         stop(&vfs, &log);
-        log.append(1, entries(1, 2..3, 10), Box::new(move |result| sender.send((1, result)).unwrap()));
-        let next = || receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("an answer in time");
-        for number in 0..2 {
-            let (who, result) = next();
-            assert_eq!(who, number);
-            assert!(matches!(result, Err(LogError::Poisoned(_))), "{result:?}");
-        }
+        expect(0);
+        log.save_vote(1, Bytes::new(), Box::new(send(1)));
+        expect(1);
         runtime.block_on(log.close());
     };
-    stopped_by(&|vfs, _| vfs.fail_next_sync());
-    stopped_by(&|vfs, _| vfs.fail_next_write());
+    stopped_by(&|vfs, log| {
+        vfs.fail_next_sync();
+        log.append(1, entries(1, 2..3, 10), ignore());
+    });
+    stopped_by(&|vfs, log| {
+        vfs.fail_next_write();
+        log.append(1, entries(1, 2..3, 10), ignore());
+    });
     stopped_by(&|_, log| log.flush(Box::new(|_| panic!("a callback panics"))));
 }

@@ -187,10 +187,8 @@ fn rows_are_encoded_in_place() {
     batch.put_row(GROUP_SLOT, &key, &state);
     batch.delete_row(GROUP_SLOT, &key);
     let batch = batch.finish().expect("it is well-formed");
-    let expected = [
-        Op::Put { key: &group_state(9), value: &state.encode_to_vec() },
-        Op::Delete { key: &group_state(9) },
-    ];
+    let expected =
+        [Op::Put { key: &group_state(9), value: &state.encode_to_vec() }, Op::Delete { key: &group_state(9) }];
     assert!(batch.iter().eq(expected));
     assert_eq!(Batch::decode(batch.bytes().clone()), Ok(batch));
 }

@@ -1,21 +1,34 @@
 //! Random sequences of operations against a reference that remembers all its earlier states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 
-/// How a row of the reference came to be: value, and puts since it was last removed.
-type Reference = BTreeMap<Vec<u8>, (Vec<u8>, u32)>;
+#[derive(Debug, Clone, Default)]
+struct Reference {
+    /// Value, and puts since the row was last removed.
+    rows: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// Keys that met a plain delete, and may meet no single delete.
+    deleted: BTreeSet<Vec<u8>>,
+}
 
 #[derive(Debug, Clone)]
 enum Change {
-    Put { key: Vec<u8>, value: u8, len: usize },
+    Put {
+        key: Vec<u8>,
+        value: u8,
+        len: usize,
+    },
     /// A single delete where the rules allow it.
-    Delete { key: Vec<u8> },
-    DeleteRange { span: (u8, u8) },
+    Delete {
+        key: Vec<u8>,
+    },
+    DeleteRange {
+        span: (u8, u8),
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -25,10 +38,16 @@ enum Step {
     Crash,
     /// Keep a view over a write and compare it with what was there before.
     View(Vec<Change>),
-    Export { slots: (u8, u8) },
+    Export {
+        slots: (u8, u8),
+    },
     /// Install the oldest snapshot that is kept, with a row on top.
-    Ingest { extra: Option<Vec<u8>> },
-    Reclaim { slots: (u8, u8) },
+    Ingest {
+        extra: Option<Vec<u8>>,
+    },
+    Reclaim {
+        slots: (u8, u8),
+    },
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -66,6 +85,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 pub(super) fn run(make: &dyn Fn() -> Box<dyn Subject>, cases: u32) {
+    // proptest's own variable asks for more, or fewer.
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = asked.unwrap_or(cases);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let tried = runner.run(&prop::collection::vec(step(), 1..60), |steps| {
         let mut subject = make();
@@ -92,13 +114,13 @@ struct Trial {
     since_flush: Vec<Reference>,
     writes: u64,
     /// Snapshots that were not installed yet: files, range, rows.
-    snapshots: Vec<(Vec<SnapshotFile>, KeyRange, Reference)>,
+    snapshots: Vec<(Vec<SnapshotFile>, KeyRange, Map)>,
 }
 
 impl Trial {
     fn step(&mut self, subject: &mut dyn Subject, step: Step) {
         if self.since_flush.is_empty() {
-            self.since_flush.push(Reference::new());
+            self.since_flush.push(Reference::default());
         }
         match step {
             Step::Write(batches) => {
@@ -121,14 +143,15 @@ impl Trial {
                 let Some(directory) = subject.scratch() else { return };
                 let range = slot_range(slots);
                 let files = subject.store().view().export(std::slice::from_ref(&range), &directory);
-                let rows = self.now.clone().into_iter().filter(|(key, _)| range.contains(key)).collect();
+                let mut rows = plain(&self.now);
+                rows.retain(|key, _| range.contains(key));
                 self.snapshots.push((files.expect("the export succeeds"), range, rows));
             }
             Step::Ingest { extra } => self.ingest(subject.store(), extra),
             Step::Reclaim { slots } => {
                 let range = slot_range(slots);
                 let batch = batch(|batch| batch.delete_range(&range));
-                self.now.retain(|key, _| !range.contains(key));
+                self.now.clear(&range);
                 self.write(subject.store(), vec![batch]);
                 subject.store().reclaim(&range).expect("the range is empty");
                 self.flushed();
@@ -141,19 +164,25 @@ impl Trial {
         batch(|batch| {
             for change in changes {
                 match change {
+                    // Long keys are put once and removed once.
+                    Change::Put { key, .. } if key.len() > 2 && self.now.rows.contains_key(key) => {}
+                    Change::Delete { key } if key.len() > 2 && !self.now.rows.contains_key(key) => {}
                     Change::Put { key, value, len } => {
                         let value = vec![*value; *len];
                         batch.put(key, &value);
-                        put_row(&mut self.now, key.clone(), value);
+                        self.now.put(key.clone(), value);
                     }
-                    Change::Delete { key } => match self.now.remove(key) {
-                        Some((_, 1)) => batch.single_delete(key),
-                        Some(_) | None => batch.delete(key),
+                    Change::Delete { key } => match self.now.rows.remove(key) {
+                        Some((_, 1)) if !self.now.deleted.contains(key) => batch.single_delete(key),
+                        Some(_) | None => {
+                            self.now.deleted.insert(key.clone());
+                            batch.delete(key);
+                        }
                     },
                     Change::DeleteRange { span } => {
                         let range = slot_range(*span);
                         batch.delete_range(&range);
-                        self.now.retain(|key, _| !range.contains(key));
+                        self.now.clear(&range);
                     }
                 }
             }
@@ -164,7 +193,7 @@ impl Trial {
         self.writes += 1;
         let count = self.writes.to_be_bytes();
         batches.push(batch(|batch| batch.put(COUNT, &count)));
-        put_row(&mut self.now, COUNT.to_vec(), count.to_vec());
+        self.now.put(COUNT.to_vec(), count.to_vec());
         store.write(&batches).expect("the write succeeds");
         self.since_flush.push(self.now.clone());
     }
@@ -174,16 +203,16 @@ impl Trial {
             return;
         }
         let (files, range, rows) = self.snapshots.remove(0);
-        self.now.retain(|key, _| !range.contains(key));
-        self.now.extend(rows.into_iter().map(|(key, (value, _))| (key, (value, 1))));
+        self.now.clear(&range);
+        rows.into_iter().for_each(|(key, value)| self.now.put(key.to_vec(), value.to_vec()));
         self.writes += 1;
         let on_top = batch(|batch| {
             let count = self.writes.to_be_bytes();
             batch.put(COUNT, &count);
-            put_row(&mut self.now, COUNT.to_vec(), count.to_vec());
+            self.now.put(COUNT.to_vec(), count.to_vec());
             if let Some(key) = extra {
                 batch.put(&key, b"on top");
-                put_row(&mut self.now, key, b"on top".to_vec());
+                self.now.put(key, b"on top".to_vec());
             }
         });
         store.ingest(&files, &on_top).expect("the ingest succeeds");
@@ -223,18 +252,26 @@ impl Trial {
             assert_eq!(store.get(key).expect("the read succeeds"), found);
         }
         let count = store.persisted(COUNT).expect("the read succeeds");
-        let known = self.since_flush.iter().any(|state| state.get(COUNT).map(|row| &row.0[..]) == count.as_deref());
+        let known =
+            self.since_flush.iter().any(|state| state.rows.get(COUNT).map(|row| &row.0[..]) == count.as_deref());
         assert!(known || self.since_flush.is_empty(), "{count:?} was not the count since the last flush");
     }
 }
 
-fn put_row(rows: &mut Reference, key: Vec<u8>, value: Vec<u8>) {
-    let puts = rows.get(&key).map_or(0, |row| row.1);
-    rows.insert(key, (value, puts + 1));
+impl Reference {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        let puts = self.rows.get(&key).map_or(0, |row| row.1);
+        self.rows.insert(key, (value, puts + 1));
+    }
+
+    fn clear(&mut self, range: &KeyRange) {
+        self.rows.retain(|key, _| !range.contains(key));
+        self.deleted.retain(|key| !range.contains(key));
+    }
 }
 
-fn plain(rows: &Reference) -> Map {
-    rows.iter().map(|(key, (value, _))| (Bytes::from(key.clone()), Bytes::from(value.clone()))).collect()
+fn plain(state: &Reference) -> Map {
+    state.rows.iter().map(|(key, (value, _))| (Bytes::from(key.clone()), Bytes::from(value.clone()))).collect()
 }
 
 fn slot_range(slots: (u8, u8)) -> KeyRange {

@@ -125,13 +125,22 @@ fn a_flipped_bit_is_noticed_and_other_rows_are_served() {
 
 #[test]
 fn a_misused_single_delete_is_refused() {
-    for puts in [0, 2] {
-        let store = ModelSubject::new().store;
-        (0..puts).for_each(|_| store.write(&[put("a", "1")]).expect("the write succeeds"));
+    let change = |build: &dyn Fn(&mut BatchBuilder)| {
         let mut batch = BatchBuilder::new();
-        batch.single_delete(b"a");
-        let batch = batch.finish().expect("the batch is well-formed");
-        assert!(matches!(store.write(&[batch]), Err(Error::Invalid(_))));
-        assert!(matches!(store.write(&[put("a", "1")]), Err(Error::Poisoned(_))));
+        build(&mut batch);
+        batch.finish().expect("the batch is well-formed")
+    };
+    let put = || change(&|batch| batch.put(b"a", b"1"));
+    let delete = || change(&|batch| batch.delete(b"a"));
+    let clear = || change(&|batch| batch.delete_range(&KeyRange::one(&b"a"[..])));
+    let single = || change(&|batch| batch.single_delete(b"a"));
+    for wrong in [vec![], vec![put(), put()], vec![put(), delete(), put()], vec![put(), single()]] {
+        let store = ModelSubject::new().store;
+        store.write(&wrong).expect("so far all is well");
+        assert!(matches!(store.write(&[single()]), Err(Error::Invalid(_))), "{wrong:?}");
+        assert!(matches!(store.write(&[put()]), Err(Error::Poisoned(_))));
     }
+    let store = ModelSubject::new().store;
+    store.write(&[put(), single(), put(), single()]).expect("each was put once");
+    store.write(&[put(), put(), delete(), clear(), put(), single()]).expect("a range deletion makes a fresh start");
 }

@@ -5,15 +5,19 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rocksdb::{CompactOptions, BottommostLevelCompaction, WaitForCompactOptions};
+use rocksdb::{BottommostLevelCompaction, CompactOptions, WaitForCompactOptions};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::BatchBuilder;
 use crate::state::conformance::{self, Subject};
 
 fn options() -> RocksOptions {
-    RocksOptions { memtable_bytes: 4 << 20, cache_bytes: 1 << 20, snapshot_file_bytes: 64 << 10, ..RocksOptions::small() }
+    RocksOptions {
+        memtable_bytes: 4 << 20,
+        cache_bytes: 1 << 20,
+        snapshot_file_bytes: 64 << 10,
+        ..RocksOptions::small()
+    }
 }
 
 struct DiskSubject {
@@ -129,7 +133,7 @@ fn rows(store: &dyn Read) -> Result<Map> {
 
 #[test]
 fn rocksdb_on_disk_conforms() {
-    conformance::run(&|| Box::new(DiskSubject::new()), 48);
+    conformance::run(&|| Box::new(DiskSubject::new()), 16);
 }
 
 #[test]
@@ -144,15 +148,15 @@ fn rocksdb_in_memory_conforms() {
     assert!(matches!(one.view().export(&[KeyRange::all()], Path::new("unused")), Err(Error::Unsupported(_))));
 }
 
-/// The batch that the write with this number makes: a row that counts, and some others.
-fn numbered(number: u64) -> Batch {
+/// The batches that the write with this number makes: some rows, and one that counts.
+fn numbered(number: u64) -> [Batch; 2] {
     let row = |salt: u64| (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> salt) % 500;
-    batch(|batch| {
-        batch.put(b"count", &number.to_be_bytes());
+    let rows = batch(|batch| {
         batch.put(&row(7).to_be_bytes(), &vec![number as u8; 600]);
         batch.put(&row(17).to_be_bytes(), &number.to_be_bytes());
         batch.delete(&row(27).to_be_bytes());
-    })
+    });
+    [rows, batch(|batch| batch.put(b"count", &number.to_be_bytes()))]
 }
 
 fn apply(map: &mut Map, batch: &Batch) {
@@ -165,20 +169,27 @@ fn apply(map: &mut Map, batch: &Batch) {
     }
 }
 
+/// How many writes the child makes between flushes that it asks for.
+const FLUSH_EACH: u64 = 3500;
 const CHILD: &str = "STATE_STORE_KILLED_IN_THIS_DIRECTORY";
+
+fn count(row: Option<Bytes>) -> u64 {
+    row.map_or(0, |count| u64::from_be_bytes(count[..].try_into().expect("eight bytes")))
+}
 
 /// Not a test by itself: what the next test runs as a process of its own, and kills.
 #[test]
 fn child_that_writes_until_it_is_killed() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
     let store = RocksStore::open(Path::new(&directory), options()).expect("the store opens");
-    let first = store.get(b"count").expect("the read succeeds");
-    let first = first.map_or(0, |count| u64::from_be_bytes(count[..].try_into().expect("eight bytes")));
+    let first = count(store.get(b"count").expect("the read succeeds"));
     for number in first + 1.. {
-        store.write(&[numbered(number)]).expect("the write succeeds");
-        if number.is_multiple_of(700) {
-            store.flush().expect("the flush succeeds");
-            println!("flushed {number}");
+        store.write(&numbered(number)).expect("the write succeeds");
+        if number.is_multiple_of(500) {
+            if number.is_multiple_of(FLUSH_EACH) {
+                store.flush().expect("the flush succeeds");
+            }
+            println!("persisted {}", count(store.persisted(b"count").expect("the read succeeds")));
             std::io::stdout().flush().expect("the parent listens");
         }
     }
@@ -189,7 +200,7 @@ fn a_killed_process_leaves_a_point_in_the_order_of_writes() {
     let directory = TempDir::new().expect("a temporary directory can be made");
     let mut expected = Map::new();
     let mut applied = 0;
-    for round in 1..=4u64 {
+    for round in 1..=4 {
         let mut child = Command::new(std::env::current_exe().expect("this is a program"))
             .args(["--exact", "state::rocks::tests::child_that_writes_until_it_is_killed", "--nocapture"])
             .env(CHILD, directory.path())
@@ -197,22 +208,24 @@ fn a_killed_process_leaves_a_point_in_the_order_of_writes() {
             .spawn()
             .expect("the child starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut flushed = 0;
-        for _ in 0..round * 3 {
-            let line = lines.by_ref().map(|line| line.expect("the child writes text")).find(|line| line.contains("flushed "));
-            let line = line.expect("the child writes until it is killed");
-            flushed = line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number follows");
-        }
+        // Killed after flushes of its own accord, which come between any two writes.
+        let persisted = lines
+            .by_ref()
+            .map(|line| line.expect("the child writes text"))
+            .filter_map(|line| line.split_once("persisted ")?.1.parse().ok())
+            .skip(round * 9)
+            .find(|persisted: &u64| !persisted.is_multiple_of(FLUSH_EACH))
+            .expect("the child writes until it is killed");
         child.kill().expect("the child can be killed");
         child.wait().expect("the child ends");
 
         let store = RocksStore::open(directory.path(), options()).expect("the store opens");
         let found = rows(&store).expect("nothing is damaged");
-        let count = u64::from_be_bytes(found[&b"count"[..]][..].try_into().expect("eight bytes"));
-        assert!(count >= flushed, "{flushed} were flushed and {count} are left");
-        (applied + 1..=count).for_each(|number| apply(&mut expected, &numbered(number)));
+        let count = count(store.get(b"count").expect("the read succeeds"));
+        assert!(count >= persisted, "{persisted} were persisted and {count} are left");
+        (applied + 1..=count).flat_map(numbered).for_each(|batch| apply(&mut expected, &batch));
         applied = count;
-        assert_eq!(found, expected);
+        assert!(found == expected, "after {count} writes");
         store.verify().expect("nothing is damaged");
     }
 }
@@ -233,8 +246,9 @@ fn a_dropped_store_keeps_what_was_flushed_and_no_more() {
 fn every_flipped_bit_is_noticed_or_harmless() {
     let mut subject = DiskSubject::new();
     for number in 0..4000u64 {
-        subject.store().write(&[numbered(number)]).expect("the write succeeds");
-        let blob = batch(|batch| batch.put(format!("blob {}", number % 9).as_bytes(), &number.to_be_bytes().repeat(700)));
+        subject.store().write(&numbered(number)).expect("the write succeeds");
+        let blob =
+            batch(|batch| batch.put(format!("blob {}", number % 9).as_bytes(), &number.to_be_bytes().repeat(700)));
         subject.store().write(&[blob]).expect("the write succeeds");
         if number % 1500 == 0 {
             subject.store().flush().expect("the flush succeeds");
@@ -252,12 +266,15 @@ fn every_flipped_bit_is_noticed_or_harmless() {
     assert!(files.iter().any(|file| file.extension().is_some_and(|kind| kind == "blob")), "large values have files");
     let (mut noticed, mut tried) = (0, 0);
     for file in &files {
+        // A file of large values holds replaced ones too, which nobody looks at any more.
+        let is_rows = file.extension().is_some_and(|kind| kind == "sst");
         let bits = std::fs::metadata(file).expect("the file is there").len() * 8;
         for at in 0..40 {
             let bit = bits * at / 40 + (at * 7 + 3) % 64;
             flip(file, bit);
-            noticed += u32::from(is_noticed(&mut subject, file, &expected));
-            tried += 1;
+            let found = is_noticed(&mut subject, file, &expected);
+            noticed += u32::from(found && is_rows);
+            tried += u32::from(is_rows);
             flip(file, bit);
         }
     }
@@ -271,8 +288,10 @@ fn every_flipped_bit_is_noticed_or_harmless() {
 fn is_noticed(subject: &mut DiskSubject, file: &Path, expected: &Map) -> bool {
     let blamed = |error: Error| match error {
         Error::Corrupt { file: named, detail } => {
-            let blamed = Path::new(&named).file_name();
-            assert_eq!(blamed, file.file_name(), "{detail}");
+            let named = Path::new(&named).file_name();
+            // Of a file that cannot even be opened, RocksDB may blame the list of files, or nothing.
+            let vague = !detail.contains(".sst") && !detail.contains(".blob");
+            assert!(named == file.file_name() || vague, "{named:?}: {detail}");
         }
         other => panic!("{other}"),
     };
@@ -343,10 +362,30 @@ fn snapshots_replace_rows_at_every_depth_of_the_tree() {
 }
 
 #[test]
+fn a_file_that_ends_where_the_next_range_begins_stays() {
+    let subject = DiskSubject::new();
+    let store = subject.store();
+    let range = KeyRange::new(&b"c"[..], &b"d"[..]);
+    let keys = (0..50).map(|number| format!("c{number:02}")).chain(["d".to_owned()]);
+    let batches: Vec<Batch> = keys.map(|key| batch(|batch| batch.put(key.as_bytes(), b"row"))).collect();
+    store.write(&batches).expect("the write succeeds");
+    store.flush().expect("the flush succeeds");
+    subject.rocks().db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    let files = subject.rocks().db.live_files().expect("they can be listed");
+    assert!(files.iter().any(|file| file.level > 0 && file.end_key.as_deref() == Some(b"d")), "{files:?}");
+    store.write(&[batch(|batch| batch.delete_range(&range))]).expect("the write succeeds");
+    store.reclaim(&range).expect("the range is empty");
+    assert_eq!(rows(store).expect("nothing is damaged").into_keys().collect::<Vec<_>>(), [b"d"]);
+}
+
+#[test]
 fn reclaiming_gives_the_space_back() {
     let subject = DiskSubject::new();
     let store = subject.store();
-    let value = |number: u32| (0..250).flat_map(move |at| crc32c::crc32c(&[number.to_le_bytes(), u32::to_le_bytes(at)].concat()).to_le_bytes());
+    let value = |number: u32| {
+        (0..250)
+            .flat_map(move |at| crc32c::crc32c(&[number.to_le_bytes(), u32::to_le_bytes(at)].concat()).to_le_bytes())
+    };
     for number in 0..12_000u32 {
         let first = if number % 4 == 0 { 'a' } else { 'b' };
         let key = format!("{first}{number:06}");

@@ -1,0 +1,4 @@
+// The activity.
+export async function greet(name: string): Promise<string> {
+  return `Hello, ${name}!`;
+}

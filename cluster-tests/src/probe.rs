@@ -1,0 +1,155 @@
+//! How long shards do not answer: one writer per shard, as fast as it is answered.
+//!
+//! # Contract
+//! A probe signals a workflow of its shard again and again; each signal is repeated, with its request id, until it
+//! is acknowledged. At the end every signal must stand in the histories once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bristlecone_proto::admin::ClusterStatusResponse;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::api::Api;
+use crate::cluster::shard_of;
+
+/// Signals of one workflow; then the probe takes another.
+const SIGNALS_MAX: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(10);
+const ATTEMPT_TIME: Duration = Duration::from_millis(400);
+const CALL_TIME: Duration = Duration::from_secs(60);
+
+/// Probes of all shards.
+#[derive(Debug)]
+pub struct Probes {
+    stop: Arc<AtomicBool>,
+    gaps: BTreeMap<u64, Arc<parking::Gap>>,
+    tasks: Vec<JoinHandle<Vec<Written>>>,
+}
+
+/// A workflow that a probe wrote to, and how often.
+#[derive(Debug)]
+struct Written {
+    workflow_id: String,
+    signals: u32,
+}
+
+/// The longest time without an answer.
+mod parking {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    #[derive(Debug)]
+    pub struct Gap(Mutex<(Instant, Duration)>);
+
+    impl Gap {
+        pub fn new() -> Self {
+            Self(Mutex::new((Instant::now(), Duration::ZERO)))
+        }
+
+        pub fn answered(&self) {
+            let mut gap = self.0.lock().expect("no probe panics here");
+            let now = Instant::now();
+            *gap = (now, gap.1.max(now - gap.0));
+        }
+
+        pub fn take(&self) -> Duration {
+            let mut gap = self.0.lock().expect("no probe panics here");
+            let worst = gap.1.max(gap.0.elapsed());
+            gap.1 = Duration::ZERO;
+            worst
+        }
+    }
+}
+
+impl Probes {
+    /// Starts a probe of each shard. `name` must be new to the cluster.
+    pub async fn start(name: &str, addresses: &[String], status: &ClusterStatusResponse) -> Self {
+        let api = Api::new(addresses).with_times(ATTEMPT_TIME, CALL_TIME);
+        let namespace = api.namespace_id().await.expect("the namespace exists");
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut probes = Self { stop: Arc::clone(&stop), gaps: BTreeMap::new(), tasks: Vec::new() };
+        for shard in &status.shards {
+            let group = shard.group_id;
+            let gap = Arc::new(parking::Gap::new());
+            probes.gaps.insert(group, Arc::clone(&gap));
+            let ids: Vec<String> = (0..)
+                .map(|n| format!("probe-{name}-{n}"))
+                .filter(|id| shard_of(status, &namespace, id) == group)
+                .take(200)
+                .collect();
+            probes.tasks.push(tokio::spawn(probe(api.clone(), ids, gap, Arc::clone(&stop))));
+        }
+        probes
+    }
+
+    /// The longest time without an answer since this was last asked, by shard.
+    pub fn take(&self) -> BTreeMap<u64, Duration> {
+        self.gaps.iter().map(|(group, gap)| (*group, gap.take())).collect()
+    }
+
+    /// Stops, and checks that every signal that was acknowledged stands in its history, once.
+    pub async fn finish(self, addresses: &[String]) {
+        self.stop.store(true, Ordering::Relaxed);
+        let api = Api::new(addresses);
+        let mut signals = 0;
+        for task in self.tasks {
+            for written in task.await.expect("a probe ends well") {
+                let events = api.history(&written.workflow_id, "").await.expect("it is there");
+                let found: Vec<String> = events.iter().filter_map(signal_input).collect();
+                let expected: Vec<String> = (0..written.signals).map(|n| n.to_string()).collect();
+                assert_eq!(found, expected, "signals of {}", written.workflow_id);
+                signals += written.signals;
+            }
+        }
+        assert!(signals > 0, "no probe wrote anything");
+    }
+}
+
+async fn probe(api: Api, ids: Vec<String>, gap: Arc<parking::Gap>, stop: Arc<AtomicBool>) -> Vec<Written> {
+    let mut all = Vec::new();
+    for workflow_id in ids {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let started = api.start(&workflow_id, "Probe", "nobody-polls-this", &(), &workflow_id).await;
+        started.expect("a probe's workflow starts");
+        gap.answered();
+        let mut written = Written { workflow_id, signals: 0 };
+        while written.signals < SIGNALS_MAX && !stop.load(Ordering::Relaxed) {
+            let request_id = format!("{}-{}", written.workflow_id, written.signals);
+            let signalled = api.signal(&written.workflow_id, "beat", &written.signals, &request_id).await;
+            signalled.expect("a probe's signal arrives");
+            gap.answered();
+            written.signals += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+        all.push(written);
+    }
+    all
+}
+
+fn signal_input(event: &bristlecone_proto::temporal::api::history::v1::HistoryEvent) -> Option<String> {
+    let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signaled)) = &event.attributes else { return None };
+    let payload = signaled.input.as_ref()?.payloads.first()?;
+    Some(String::from_utf8_lossy(&payload.data).into_owned())
+}
+
+/// Waits until every probe has been answered lately: the cluster is well again.
+pub async fn wait_answering(probes: &Probes, time: Duration) {
+    let end = Instant::now() + time;
+    loop {
+        drop(probes.take());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if probes.take().values().all(|gap| *gap < Duration::from_millis(250)) {
+            return;
+        }
+        assert!(Instant::now() < end, "some shard does not answer");
+    }
+}

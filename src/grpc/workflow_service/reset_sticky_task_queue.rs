@@ -1,0 +1,24 @@
+//! ResetStickyTaskQueue: the next workflow task goes to the normal queue.
+
+use bristlecone_proto::chain::{input, reply};
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    ResetStickyTaskQueueRequest, ResetStickyTaskQueueResponse,
+};
+
+use crate::grpc::call::Call;
+use crate::grpc::namespaces::chain_id;
+use crate::grpc::{Edge, Result, check, errors};
+
+pub async fn handle(
+    edge: Edge,
+    call: Call,
+    request: ResetStickyTaskQueueRequest,
+) -> Result<ResetStickyTaskQueueResponse> {
+    let namespace = edge.namespace(&request.namespace)?;
+    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let chain = chain_id(&namespace.record, &execution.workflow_id);
+    match edge.cluster().call(&chain, input::Kind::ResetSticky(request), call.answer_by()).await? {
+        reply::Kind::Done(_) => Ok(ResetStickyTaskQueueResponse {}),
+        _ => Err(errors::unexpected_reply()),
+    }
+}

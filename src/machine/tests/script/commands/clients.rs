@@ -1,0 +1,184 @@
+//! What clients send.
+
+use bristlecone_proto::chain::{HistoryHead, input::Kind};
+use bristlecone_proto::temporal::api::common::v1::{
+    Callback, Link, Memo, Priority, RetryPolicy, SearchAttributes, WorkflowType, callback, link,
+};
+use bristlecone_proto::temporal::api::enums::v1::{
+    QueryRejectCondition, TaskQueueKind, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+};
+use bristlecone_proto::temporal::api::query::v1::WorkflowQuery;
+use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
+use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, QueryWorkflowRequest,
+    RequestCancelWorkflowExecutionRequest, ResetStickyTaskQueueRequest, SignalWithStartWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+};
+
+use super::{Commands, Line, duration, payload, payloads};
+
+impl Commands {
+    pub fn client_input(&mut self, line: &Line) -> Option<Kind> {
+        Some(match line.name() {
+            "start" => Kind::Start(self.start(line)),
+            "signal-with-start" => Kind::SignalWithStart(self.signal_with_start(line)),
+            "signal" => Kind::Signal(SignalWorkflowExecutionRequest {
+                workflow_execution: self.execution(line),
+                signal_name: line.or("name", "poke"),
+                input: payloads(line.value("input")),
+                identity: "client".into(),
+                request_id: self.request_id(line),
+                links: links(line),
+                ..SignalWorkflowExecutionRequest::default()
+            }),
+            "cancel" => Kind::RequestCancel(RequestCancelWorkflowExecutionRequest {
+                workflow_execution: self.execution(line),
+                identity: "client".into(),
+                request_id: self.request_id(line),
+                first_execution_run_id: self.names.id(&line.or("first", "")),
+                reason: line.or("reason", ""),
+                ..RequestCancelWorkflowExecutionRequest::default()
+            }),
+            "terminate" => Kind::Terminate(TerminateWorkflowExecutionRequest {
+                workflow_execution: self.execution(line),
+                reason: line.or("reason", ""),
+                identity: line.or("identity", ""),
+                first_execution_run_id: self.names.id(&line.or("first", "")),
+                ..TerminateWorkflowExecutionRequest::default()
+            }),
+            "delete" => Kind::Delete(DeleteWorkflowExecutionRequest {
+                workflow_execution: self.execution(line),
+                ..DeleteWorkflowExecutionRequest::default()
+            }),
+            "describe" => Kind::Describe(DescribeWorkflowExecutionRequest {
+                execution: self.execution(line),
+                ..DescribeWorkflowExecutionRequest::default()
+            }),
+            "reset-sticky" => Kind::ResetSticky(ResetStickyTaskQueueRequest {
+                execution: self.execution(line),
+                ..ResetStickyTaskQueueRequest::default()
+            }),
+            "history" => Kind::HistoryHead(HistoryHead {
+                execution: self.execution(line),
+                with_virtual_events: line.has("virtual"),
+            }),
+            "query" => Kind::Query(QueryWorkflowRequest {
+                execution: self.execution(line),
+                query: Some(WorkflowQuery { query_type: line.or("type", "state"), ..WorkflowQuery::default() }),
+                query_reject_condition: match line.or("reject", "none").as_str() {
+                    "not-open" => QueryRejectCondition::NotOpen,
+                    "not-completed-cleanly" => QueryRejectCondition::NotCompletedCleanly,
+                    _ => QueryRejectCondition::None,
+                }
+                .into(),
+                ..QueryWorkflowRequest::default()
+            }),
+            _ => return None,
+        })
+    }
+
+    fn start(&mut self, line: &Line) -> StartWorkflowExecutionRequest {
+        let callbacks = line.value("callback").map(|url| {
+            let nexus = callback::Nexus { url: url.into(), ..callback::Nexus::default() };
+            Callback { variant: Some(callback::Variant::Nexus(nexus)), ..Callback::default() }
+        });
+        let on_conflict = line.value("attach").map(|what| OnConflictOptions {
+            attach_request_id: what.contains("request"),
+            attach_completion_callbacks: what.contains("callbacks"),
+            attach_links: what.contains("links"),
+        });
+        StartWorkflowExecutionRequest {
+            namespace: "default".into(),
+            workflow_id: line.or("id", "wf"),
+            workflow_type: line.or("type", "Type").split(' ').next().map(|name| WorkflowType { name: name.into() }),
+            task_queue: Some(TaskQueue {
+                name: line.or("queue", "q"),
+                kind: TaskQueueKind::Normal.into(),
+                ..TaskQueue::default()
+            }),
+            input: payloads(line.value("input")),
+            workflow_execution_timeout: duration(line.nanos("execution-timeout")),
+            workflow_run_timeout: duration(line.nanos("run-timeout")),
+            workflow_task_timeout: duration(line.nanos("task-timeout")),
+            identity: "client".into(),
+            request_id: self.request_id(line),
+            workflow_id_reuse_policy: reuse(&line.or("reuse", "")).into(),
+            workflow_id_conflict_policy: conflict(&line.or("conflict", "")).into(),
+            retry_policy: retry_policy(line),
+            cron_schedule: line.or("cron", ""),
+            memo: line.value("memo").map(|text| Memo { fields: [("note".into(), payload(text))].into() }),
+            search_attributes: line.value("word").map(|text| SearchAttributes {
+                indexed_fields: [("Word".into(), payload(&format!("\"{text}\"")))].into(),
+            }),
+            request_eager_execution: line.has("eager"),
+            workflow_start_delay: duration(line.nanos("delay")),
+            completion_callbacks: callbacks.into_iter().collect(),
+            user_metadata: line
+                .value("summary")
+                .map(|text| UserMetadata { summary: Some(payload(text)), details: None }),
+            links: links(line),
+            on_conflict_options: on_conflict,
+            priority: line.number("priority").map(|key| Priority { priority_key: key as i32, ..Priority::default() }),
+            ..StartWorkflowExecutionRequest::default()
+        }
+    }
+
+    fn signal_with_start(&mut self, line: &Line) -> SignalWithStartWorkflowExecutionRequest {
+        let start = self.start(line);
+        SignalWithStartWorkflowExecutionRequest {
+            namespace: start.namespace,
+            workflow_id: start.workflow_id,
+            workflow_type: start.workflow_type,
+            task_queue: start.task_queue,
+            workflow_run_timeout: start.workflow_run_timeout,
+            identity: start.identity,
+            request_id: start.request_id,
+            workflow_id_reuse_policy: start.workflow_id_reuse_policy,
+            workflow_id_conflict_policy: start.workflow_id_conflict_policy,
+            signal_name: line.or("name", "poke"),
+            signal_input: start.input,
+            cron_schedule: start.cron_schedule,
+            workflow_start_delay: start.workflow_start_delay,
+            ..SignalWithStartWorkflowExecutionRequest::default()
+        }
+    }
+}
+
+pub fn retry_policy(line: &Line) -> Option<RetryPolicy> {
+    let attempts = line.number("attempts")?;
+    Some(RetryPolicy {
+        maximum_attempts: attempts as i32,
+        initial_interval: duration(line.nanos("interval")),
+        backoff_coefficient: line.value("coefficient").map_or(0.0, |text| text.parse().expect("a number")),
+        maximum_interval: duration(line.nanos("maximum-interval")),
+        non_retryable_error_types: line.value("non-retryable").map(str::to_string).into_iter().collect(),
+    })
+}
+
+pub fn reuse(name: &str) -> WorkflowIdReusePolicy {
+    match name {
+        "" => WorkflowIdReusePolicy::Unspecified,
+        "allow" => WorkflowIdReusePolicy::AllowDuplicate,
+        "failed-only" => WorkflowIdReusePolicy::AllowDuplicateFailedOnly,
+        "reject" => WorkflowIdReusePolicy::RejectDuplicate,
+        "terminate" => WorkflowIdReusePolicy::TerminateIfRunning,
+        other => panic!("unknown reuse policy {other}"),
+    }
+}
+
+fn conflict(name: &str) -> WorkflowIdConflictPolicy {
+    match name {
+        "" => WorkflowIdConflictPolicy::Unspecified,
+        "fail" => WorkflowIdConflictPolicy::Fail,
+        "use" => WorkflowIdConflictPolicy::UseExisting,
+        "terminate" => WorkflowIdConflictPolicy::TerminateExisting,
+        other => panic!("unknown conflict policy {other}"),
+    }
+}
+
+fn links(line: &Line) -> Vec<Link> {
+    let job = line.value("link").map(|id| link::BatchJob { job_id: id.into() });
+    job.map(|job| Link { variant: Some(link::Variant::BatchJob(job)) }).into_iter().collect()
+}

@@ -1,0 +1,203 @@
+//! Requests and commands as workers and clients send them.
+
+use bristlecone_machine::stamp::duration;
+use bristlecone_proto::temporal::api::command::v1::command::Attributes;
+use bristlecone_proto::temporal::api::command::v1::{
+    CancelTimerCommandAttributes, CancelWorkflowExecutionCommandAttributes, Command,
+    CompleteWorkflowExecutionCommandAttributes, ContinueAsNewWorkflowExecutionCommandAttributes,
+    FailWorkflowExecutionCommandAttributes, ModifyWorkflowPropertiesCommandAttributes, RecordMarkerCommandAttributes,
+    RequestCancelActivityTaskCommandAttributes, RequestCancelExternalWorkflowExecutionCommandAttributes,
+    ScheduleActivityTaskCommandAttributes, SignalExternalWorkflowExecutionCommandAttributes,
+    StartChildWorkflowExecutionCommandAttributes, StartTimerCommandAttributes,
+};
+use bristlecone_proto::temporal::api::common::v1::{
+    ActivityType, Memo, Payload, RetryPolicy, WorkflowExecution, WorkflowType,
+};
+use bristlecone_proto::temporal::api::enums::v1::CommandType;
+use bristlecone_proto::temporal::api::failure::v1::Failure;
+use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
+use bristlecone_proto::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
+
+use super::ops::{Cmd, Shape};
+use crate::shell::SECOND;
+
+pub fn name(workflow: u8) -> String {
+    format!("w{workflow}")
+}
+
+pub fn queue() -> TaskQueue {
+    TaskQueue { name: "q".into(), ..TaskQueue::default() }
+}
+
+pub fn workflow_type() -> WorkflowType {
+    WorkflowType { name: "T".into() }
+}
+
+fn some_seconds(seconds: i64) -> Option<prost_types::Duration> {
+    (seconds > 0).then(|| duration(seconds * SECOND))
+}
+
+fn retry_policy(attempts: i32) -> RetryPolicy {
+    RetryPolicy { maximum_attempts: attempts, initial_interval: some_seconds(1), ..RetryPolicy::default() }
+}
+
+pub fn start(workflow: u8, request: u8, conflict: i32, reuse: i32, shape: &Shape) -> StartWorkflowExecutionRequest {
+    StartWorkflowExecutionRequest {
+        workflow_id: name(workflow),
+        workflow_type: Some(workflow_type()),
+        task_queue: Some(queue()),
+        request_id: format!("start-{request}"),
+        workflow_id_conflict_policy: conflict,
+        workflow_id_reuse_policy: reuse,
+        workflow_run_timeout: some_seconds(shape.run_timeout_s),
+        workflow_execution_timeout: some_seconds(shape.execution_timeout_s),
+        retry_policy: shape.retries.then(|| retry_policy(3)),
+        cron_schedule: if shape.cron { "@every 5s".into() } else { String::new() },
+        workflow_start_delay: some_seconds(shape.delay_s),
+        request_eager_execution: shape.eager,
+        on_conflict_options: shape.attach.then(|| OnConflictOptions { attach_request_id: true, ..Default::default() }),
+        ..StartWorkflowExecutionRequest::default()
+    }
+}
+
+/// `pending`: scheduled event ids of the activities that the worker knows of.
+pub fn command(cmd: &Cmd, pending: &[i64]) -> Command {
+    let (command_type, attributes) = match cmd {
+        Cmd::Activity { id, timeouts: [close, start, work, beat], attempts, eager } => (
+            CommandType::ScheduleActivityTask,
+            Attributes::ScheduleActivityTaskCommandAttributes(ScheduleActivityTaskCommandAttributes {
+                activity_id: format!("a{id}"),
+                activity_type: Some(ActivityType { name: "A".into() }),
+                task_queue: Some(queue()),
+                schedule_to_close_timeout: some_seconds(*close),
+                schedule_to_start_timeout: some_seconds(*start),
+                start_to_close_timeout: some_seconds((*work).max(1)),
+                heartbeat_timeout: some_seconds(*beat),
+                retry_policy: Some(retry_policy(*attempts)),
+                request_eager_execution: *eager,
+                ..ScheduleActivityTaskCommandAttributes::default()
+            }),
+        ),
+        Cmd::CancelActivity { which } => (
+            CommandType::RequestCancelActivityTask,
+            Attributes::RequestCancelActivityTaskCommandAttributes(RequestCancelActivityTaskCommandAttributes {
+                scheduled_event_id: pick(pending, *which).copied().unwrap_or(i64::from(*which)),
+            }),
+        ),
+        Cmd::Timer { id, seconds } => (
+            CommandType::StartTimer,
+            Attributes::StartTimerCommandAttributes(StartTimerCommandAttributes {
+                timer_id: format!("t{id}"),
+                start_to_fire_timeout: Some(duration(seconds * SECOND)),
+            }),
+        ),
+        Cmd::CancelTimer { id } => (
+            CommandType::CancelTimer,
+            Attributes::CancelTimerCommandAttributes(CancelTimerCommandAttributes { timer_id: format!("t{id}") }),
+        ),
+        Cmd::Child { workflow, policy, reuse, run_timeout_s, retries } => (
+            CommandType::StartChildWorkflowExecution,
+            Attributes::StartChildWorkflowExecutionCommandAttributes(StartChildWorkflowExecutionCommandAttributes {
+                workflow_id: name(*workflow),
+                workflow_type: Some(workflow_type()),
+                workflow_run_timeout: some_seconds(*run_timeout_s),
+                retry_policy: retries.then(|| retry_policy(3)),
+                parent_close_policy: *policy,
+                workflow_id_reuse_policy: *reuse,
+                ..StartChildWorkflowExecutionCommandAttributes::default()
+            }),
+        ),
+        other => return end_or_message(other),
+    };
+    of(command_type, attributes)
+}
+
+fn end_or_message(cmd: &Cmd) -> Command {
+    match cmd {
+        Cmd::Signal { workflow, child_only } => of(
+            CommandType::SignalExternalWorkflowExecution,
+            Attributes::SignalExternalWorkflowExecutionCommandAttributes(
+                SignalExternalWorkflowExecutionCommandAttributes {
+                    execution: Some(WorkflowExecution { workflow_id: name(*workflow), ..WorkflowExecution::default() }),
+                    signal_name: "s".into(),
+                    child_workflow_only: *child_only,
+                    ..SignalExternalWorkflowExecutionCommandAttributes::default()
+                },
+            ),
+        ),
+        Cmd::Cancel { workflow, child_only } => of(
+            CommandType::RequestCancelExternalWorkflowExecution,
+            Attributes::RequestCancelExternalWorkflowExecutionCommandAttributes(
+                RequestCancelExternalWorkflowExecutionCommandAttributes {
+                    workflow_id: name(*workflow),
+                    child_workflow_only: *child_only,
+                    ..RequestCancelExternalWorkflowExecutionCommandAttributes::default()
+                },
+            ),
+        ),
+        Cmd::Marker => of(
+            CommandType::RecordMarker,
+            Attributes::RecordMarkerCommandAttributes(RecordMarkerCommandAttributes {
+                marker_name: "m".into(),
+                ..RecordMarkerCommandAttributes::default()
+            }),
+        ),
+        Cmd::UpsertMemo { key } => {
+            let payload = Payload { data: b"1".to_vec().into(), ..Payload::default() };
+            let upserted_memo = Some(Memo { fields: [(format!("k{key}"), payload)].into_iter().collect() });
+            of(
+                CommandType::ModifyWorkflowProperties,
+                Attributes::ModifyWorkflowPropertiesCommandAttributes(ModifyWorkflowPropertiesCommandAttributes {
+                    upserted_memo,
+                }),
+            )
+        }
+        Cmd::Fail => of(
+            CommandType::FailWorkflowExecution,
+            Attributes::FailWorkflowExecutionCommandAttributes(FailWorkflowExecutionCommandAttributes {
+                failure: Some(Failure { message: "no".into(), ..Failure::default() }),
+            }),
+        ),
+        Cmd::CancelSelf => of(
+            CommandType::CancelWorkflowExecution,
+            Attributes::CancelWorkflowExecutionCommandAttributes(CancelWorkflowExecutionCommandAttributes::default()),
+        ),
+        Cmd::ContinueAsNew => of(
+            CommandType::ContinueAsNewWorkflowExecution,
+            Attributes::ContinueAsNewWorkflowExecutionCommandAttributes(
+                ContinueAsNewWorkflowExecutionCommandAttributes::default(),
+            ),
+        ),
+        _ => complete(),
+    }
+}
+
+/// A command that ends a workflow, in one way or another.
+pub fn last(which: u64) -> Command {
+    let ends = [Cmd::Complete, Cmd::Fail, Cmd::CancelSelf];
+    let end = usize::try_from(which).ok().and_then(|which| ends.get(which % ends.len()));
+    command(end.unwrap_or(&Cmd::Complete), &[])
+}
+
+fn complete() -> Command {
+    of(
+        CommandType::CompleteWorkflowExecution,
+        Attributes::CompleteWorkflowExecutionCommandAttributes(CompleteWorkflowExecutionCommandAttributes::default()),
+    )
+}
+
+fn of(command_type: CommandType, attributes: Attributes) -> Command {
+    Command { command_type: command_type.into(), attributes: Some(attributes), ..Command::default() }
+}
+
+/// One of the items, most often one of the last few; `None` when there are none.
+pub fn pick_recent<T>(items: &[T], which: u8) -> Option<&T> {
+    const RECENT: u8 = 3;
+    if which.is_multiple_of(4) { pick(items, which) } else { items.iter().rev().nth(usize::from(which % RECENT)) }
+}
+
+/// One of the items; `None` when there are none.
+pub fn pick<T>(items: &[T], which: u8) -> Option<&T> {
+    items.get(usize::from(which).checked_rem(items.len())?)
+}
