@@ -45,8 +45,8 @@ need_cxx() {
 # without root, but not clang's own headers: gcc's stand in for them.
 need_libclang() {
   [ -z "${LIBCLANG_PATH:-}" ] || return 0
-  if has ldconfig && ldconfig -p | grep -q 'libclang[-.]'; then return 0; fi
-  if compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib64/libclang*.so*' >/dev/null; then
+  if has ldconfig && ldconfig -p | grep -qE 'libclang(-[0-9.]+)?\.so'; then return 0; fi
+  if compgen -G '/usr/lib/llvm*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib64/libclang.so*' >/dev/null; then
     return 0
   fi
   if [ "$(uname)" = Darwin ] && xcode-select -p >/dev/null 2>&1; then return 0; fi
@@ -103,7 +103,7 @@ node_dir() { echo "$cluster_dir/n$1"; }
 nodes() {
   local dir
   for dir in "$cluster_dir"/n*/; do
-    [ -d "$dir" ] && basename "$dir" | tr -d n
+    if [ -d "$dir" ]; then basename "$dir" | tr -d n; fi
   done | sort -n
 }
 

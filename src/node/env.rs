@@ -22,7 +22,7 @@ pub struct Env {
     pub entropy: Arc<dyn Entropy>,
     pub tasks: Tasks,
     /// Held while the process uses the data directory.
-    lock: Option<Arc<dyn DirLock>>,
+    _lock: Option<Arc<dyn DirLock>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -51,18 +51,20 @@ impl Env {
                 let lock = vfs.lock(dir);
                 let lock = lock.with_context(|| format!("another process uses {}", dir.display()))?;
                 // A directory that is not ours is refused before anything is created in it.
-                data.identity()?;
+                data.prepare(&config.role, &fresh_key())?;
                 let state = RocksStore::open(&data.state(), options(RocksOptions::server()));
                 let state = state.with_context(|| format!("cannot open {}", data.state().display()))?;
                 (vfs, Arc::new(state), Some(Arc::from(lock)))
             }
             None => {
                 let state = RocksStore::in_memory(options(RocksOptions::small())).context("cannot open the store")?;
-                (Arc::new(ModelVfs::new(0)), Arc::new(state), None)
+                let vfs: Arc<dyn Vfs> = Arc::new(ModelVfs::new(0));
+                DataDir::new(Arc::clone(&vfs), &root(config))?.prepare(&config.role, &fresh_key())?;
+                (vfs, Arc::new(state), None)
             }
         };
         let env = Self::new(Arc::new(TcpNetwork), vfs, state, Arc::new(SystemClock), Arc::new(SystemEntropy), Tasks::threaded());
-        Ok(Self { lock, ..env })
+        Ok(Self { _lock: lock, ..env })
     }
 
     pub fn new(
@@ -73,7 +75,7 @@ impl Env {
         entropy: Arc<dyn Entropy>,
         tasks: Tasks,
     ) -> Self {
-        Self { network, vfs, state, clock, entropy, tasks, lock: None, stopping: watch::Sender::new(false) }
+        Self { network, vfs, state, clock, entropy, tasks, _lock: None, stopping: watch::Sender::new(false) }
     }
 
     /// Turns true when the API has to stop taking calls.
@@ -96,6 +98,10 @@ impl Env {
     pub(super) fn snapshots_dir(&self, config: &NodeConfig) -> PathBuf {
         root(config).join("snapshots")
     }
+}
+
+fn fresh_key() -> String {
+    uuid::Builder::from_random_bytes(SystemEntropy.next().to_be_bytes()).into_uuid().to_string()
 }
 
 /// The data directory, or the root of the file system in memory.

@@ -53,9 +53,8 @@ pub async fn identify(config: &NodeConfig, env: &Env, peers: &Peers, me: &Member
     }
     let uuid = || uuid::Builder::from_random_bytes(env.entropy.next().to_be_bytes()).into_uuid().to_string();
     match &config.role {
-        Role::Restart => bail!("the data directory is empty: say --bootstrap to found a cluster, or --join to join one"),
+        Role::Restart => bail!("the data directory has no identity"),
         Role::Bootstrap { .. } => {
-            dir.begin_founding()?;
             let key: Vec<u8> = [env.entropy.next(), env.entropy.next()].iter().flat_map(|bits| bits.to_be_bytes()).collect();
             let identity = NodeIdentity {
                 format: FORMAT,
@@ -68,7 +67,7 @@ pub async fn identify(config: &NodeConfig, env: &Env, peers: &Peers, me: &Member
             Ok(Known { identity, is_new: true, founds: true, members: Vec::new() })
         }
         Role::Join { seeds } => {
-            let key = dir.join_key(&uuid())?;
+            let key = dir.join_key()?;
             let joined = join(peers, seeds, me, &key).await?;
             dir.write_identity(&joined.identity)?;
             Ok(joined)

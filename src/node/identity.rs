@@ -10,7 +10,7 @@
 //! | dies after … | what is left | what recovers it |
 //! | --- | --- | --- |
 //! | `founding` is written | half a cluster | the next `--bootstrap` throws it away and begins anew |
-//! | `identity` is written | a founded cluster | any start; `founding` is ignored and removed |
+//! | `identity` is written | a founded cluster | any start; `founding` is ignored |
 //! | a node id was allocated | `join`, no `identity` | the next `--join` gets the same node id |
 
 use std::io;
@@ -21,6 +21,8 @@ use anyhow::{Context, bail, ensure};
 use bristlecone_proto::record::NodeIdentity;
 use bristlecone_storage::vfs::{Open, Vfs, read_exact_at};
 use prost::Message;
+
+use super::config::Role;
 
 const MAGIC: &[u8; 8] = b"BCNODE01";
 /// Layout of the data directory that this version reads and writes.
@@ -78,28 +80,38 @@ impl DataDir {
         bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
         self.replace("identity", &bytes)?;
-        self.remove("founding")
+        self.remove("founding")?;
+        self.remove("join")
     }
 
-    /// Marks the directory as being founded, and throws away what an interrupted attempt left.
-    pub fn begin_founding(&self) -> anyhow::Result<()> {
-        if self.vfs.exists(&self.dir.join("founding"))? {
+    /// Makes a directory without identity ready for its first start, before anything in it is opened: throws
+    /// away what an interrupted first start left, and leaves the mark of this one. `fresh_key` is used if there
+    /// is no key to join under yet. Does nothing to a directory that has an identity.
+    ///
+    /// # Errors
+    /// The directory holds data that no first start left there, or the role needs data and there is none.
+    pub fn prepare(&self, role: &Role, fresh_key: &str) -> anyhow::Result<()> {
+        if self.identity()?.is_some() {
+            return Ok(());
+        }
+        if self.vfs.exists(&self.dir.join("founding"))? || self.vfs.exists(&self.dir.join("join"))? {
             for dir in [self.log(), self.state(), self.snapshots()] {
                 self.vfs.remove_dir_all(&dir)?;
             }
         }
         self.require_empty()?;
-        self.replace("founding", b"")
+        match role {
+            Role::Restart => bail!("the data directory is empty: say --bootstrap to found a cluster, or --join to join one"),
+            Role::Bootstrap { .. } => self.replace("founding", b""),
+            Role::Join { .. } if self.vfs.exists(&self.dir.join("join"))? => Ok(()),
+            Role::Join { .. } => self.replace("join", fresh_key.as_bytes()),
+        }
     }
 
     /// The key under which this directory asks to join, the same at every attempt.
-    pub fn join_key(&self, fresh: &str) -> anyhow::Result<String> {
-        self.require_empty()?;
-        if let Some(key) = self.read(&self.dir.join("join"))? {
-            return Ok(String::from_utf8(key)?);
-        }
-        self.replace("join", fresh.as_bytes())?;
-        Ok(fresh.to_string())
+    pub fn join_key(&self) -> anyhow::Result<String> {
+        let key = self.read(&self.dir.join("join"))?;
+        Ok(String::from_utf8(key.context("the directory was not made ready for joining")?)?)
     }
 
     /// Refuses a directory that holds data but does not say whose.
@@ -163,11 +175,19 @@ mod tests {
         (vfs, dir)
     }
 
+    fn founds() -> Role {
+        Role::Bootstrap { shards: 1, replication_factor: 3 }
+    }
+
+    fn joins() -> Role {
+        Role::Join { seeds: vec!["127.0.0.1:7234".into()] }
+    }
+
     #[test]
     fn an_identity_survives_a_power_cut_and_damage_is_named() {
         let (vfs, dir) = directory();
         assert!(dir.identity().expect("readable").is_none());
-        dir.begin_founding().expect("empty");
+        dir.prepare(&founds(), "").expect("empty");
         let identity = NodeIdentity { format: FORMAT, cluster_id: "c".into(), node_id: 7, ..NodeIdentity::default() };
         dir.write_identity(&identity).expect("written");
         vfs.crash();
@@ -186,15 +206,21 @@ mod tests {
         vfs.remove(Path::new("/data/identity")).expect("there");
         vfs.create_dir_all(Path::new("/data/log")).expect("room");
         vfs.open(Path::new("/data/log/1"), Open::Create).expect("room");
-        assert!(dir.begin_founding().expect_err("data").to_string().contains("no identity file"));
-        assert!(dir.join_key("k").is_err());
+        assert!(dir.prepare(&founds(), "").expect_err("data").to_string().contains("no identity file"));
+        assert!(dir.prepare(&joins(), "k").is_err());
+        assert!(dir.join_key().is_err());
     }
 
     #[test]
-    fn a_join_key_stays_the_same() {
+    fn what_an_interrupted_first_start_left_is_thrown_away_and_its_join_key_is_not() {
         let (vfs, dir) = directory();
-        assert_eq!(dir.join_key("first").expect("written"), "first");
-        vfs.crash();
-        assert_eq!(dir.join_key("second").expect("read"), "first");
+        for (role, key) in [(joins(), "first"), (joins(), "second"), (founds(), "")] {
+            dir.prepare(&role, key).expect("ready");
+            vfs.create_dir_all(&dir.state()).expect("room");
+            vfs.open(&dir.state().join("CURRENT"), Open::Create).expect("room");
+            vfs.crash();
+            assert_eq!(dir.join_key().expect("written"), "first");
+        }
+        assert!(dir.prepare(&Role::Restart, "").expect_err("empty").to_string().contains("--bootstrap"));
     }
 }

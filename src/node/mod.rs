@@ -37,6 +37,7 @@ pub use disk::Disk;
 pub use env::{Env, SystemEntropy};
 
 use crate::cluster::{Cluster, GroupsHandle, NodeInfo, Parts, Server, Workers};
+use crate::grpc::admin_service::Admin;
 use crate::grpc::{ApiService, Edge};
 use crate::health::Health;
 use crate::meta::{META_GROUP, Meta, MetaObserver};
@@ -148,7 +149,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     server.set_cluster(cluster.clone());
     env.tasks.spawn(cluster.parts().queues.clone().run());
     keeper::spawn(&cluster, &env, me);
-    let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::default());
+    let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
     let mut stopping = env.stopping();
     env.tasks.spawn(async move {
         // The sender lives as long as the node.

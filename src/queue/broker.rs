@@ -187,6 +187,7 @@ impl Brokers {
         });
     }
 
+    #[allow(deprecated, reason = "workers before deployments are shown as they present themselves")]
     pub fn describe(&self, key: &QueueKey, wall: UnixNanos) -> QueueDescription {
         let Some(queue) = self.queues.get(key) else { return QueueDescription::default() };
         let oldest_seen = wall - i64::try_from(MEMORY.as_nanos()).unwrap_or(i64::MAX);

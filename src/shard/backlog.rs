@@ -171,11 +171,6 @@ impl Backlog {
         keys.filter(|key| self.queues.get(key).is_some_and(Queue::is_starved)).collect()
     }
 
-    /// How many tasks of a queue wait in this shard.
-    pub fn count(&self, queue: &QueueKey) -> u64 {
-        self.queues.get(queue).map_or(0, |queue| queue.count)
-    }
-
     /// Takes in rows that were read; those that are held already keep their state.
     pub fn found(&mut self, found: Vec<Row>) {
         for Row { chain, key, task, count } in found {

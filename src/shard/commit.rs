@@ -213,7 +213,7 @@ impl Actor {
     fn finish_claim(&self, claim: Claim, outcome: Outcome, delivery: Option<Delivery>) {
         let Claim { task, poll, done, .. } = claim;
         // The broker may be gone; the task is started all the same.
-        drop(done.send(outcome));
+        let _ = done.send(outcome);
         let Some(delivery) = delivery else { return };
         let chain = task.chain.unwrap_or_default();
         let undo = delivery.undo(&poll.request_id);

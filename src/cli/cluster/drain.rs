@@ -8,7 +8,7 @@ use super::super::Outcome;
 use super::client::{ASK_TIME, Target, find, print_change, refused, status};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Id or name of the node.
     node: String,
     /// How long the leaderships may take to move, in seconds.
@@ -19,7 +19,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct UndrainArgs {
+pub(in crate::cli) struct UndrainArgs {
     /// Id or name of the node.
     node: String,
     #[command(flatten)]

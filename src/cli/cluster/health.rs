@@ -10,7 +10,7 @@ use super::client::{self, ASK_TIME, Target};
 use super::view::{ClusterView, GroupView, list};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(flatten)]
     target: Target,
 }

@@ -14,7 +14,7 @@ use super::client::{self, ASK_TIME, Target, refused};
 const POLL_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Internal address of a member of the cluster.
     #[arg(value_name = "SEED")]
     seed: String,

@@ -8,7 +8,7 @@ use super::super::Outcome;
 use super::client::{Target, find, print_change, refused, status};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Id or name of the node.
     node: String,
     /// How long its replicas may take to move, in seconds. When it runs out they go on moving: ask again.

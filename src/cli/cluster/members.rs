@@ -8,7 +8,7 @@ use super::view::{ClusterView, list};
 use super::{Output, table};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(flatten)]
     target: Target,
 }

@@ -6,7 +6,7 @@ use super::super::Outcome;
 use super::client::{ASK_TIME, Target, find, print_change, refused, status};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Id or name of the node. Its id never comes back: its successor joins under a new one.
     node: String,
     /// Removes it although it still answers.

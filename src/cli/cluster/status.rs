@@ -11,7 +11,7 @@ use super::view::ClusterView;
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(flatten)]
     target: Target,
     /// Shows it again and again, until Ctrl-C.

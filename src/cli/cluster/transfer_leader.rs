@@ -8,7 +8,7 @@ use super::Output;
 use super::client::{ASK_TIME, Target, find, refused, status};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// The group, as `cluster status` numbers it.
     #[arg(long, value_name = "GROUP")]
     group: u64,

@@ -81,8 +81,8 @@ pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Er
     tuned.set_stats_persist_period_sec(0);
     tuned.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!("rocksdb: {line}"),
-        LogLevel::Warn => tracing::warn!("rocksdb: {line}"),
-        LogLevel::Debug | LogLevel::Info | LogLevel::Header => tracing::debug!("rocksdb: {line}"),
+        // It warns of what is normal too (the sizes of prefetches, a directory that is yet to be created).
+        LogLevel::Warn | LogLevel::Debug | LogLevel::Info | LogLevel::Header => tracing::debug!("rocksdb: {line}"),
     }));
     Ok(tuned)
 }
