@@ -31,7 +31,7 @@ pub(super) fn apply(
     nothing_buffered(ctx)?;
     let completed = completed(draft.run(&ctx.run_id), attributes, draft.at())?;
     check_sizes(&completed, draft.at())?;
-    let new_run_id = draft.new_id();
+    let new_run_id = draft.new_run_id();
     let event = WorkflowExecutionContinuedAsNewEventAttributes {
         new_execution_run_id: new_run_id.clone(),
         workflow_type: completed.workflow_type.clone(),

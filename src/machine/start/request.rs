@@ -115,7 +115,7 @@ fn check_attached(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>
     validate::search_attributes::check(request.search_attributes.as_ref(), at).map_err(invalid)?;
     validate::search_attributes::check_size(request.search_attributes.as_ref(), at.limits).map_err(invalid)?;
     validate::priority(request.priority.as_ref()).map_err(reply::invalid_argument)?;
-    check_callbacks(&mut request.completion_callbacks)?;
+    check_callbacks(&mut request.completion_callbacks, at.limits)?;
     request.links = distinct_links(&request.links, &request.completion_callbacks);
     let from_callbacks = request.completion_callbacks.iter().flat_map(|callback| &callback.links);
     let all: Vec<Link> = request.links.iter().chain(from_callbacks).cloned().collect();
@@ -124,12 +124,11 @@ fn check_attached(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>
 }
 
 /// Which addresses may be called is the service's business; here count and size are checked.
-fn check_callbacks(callbacks: &mut [Callback]) -> Result<(), Rejection> {
-    const CALLBACKS_MAX: usize = 32;
+fn check_callbacks(callbacks: &mut [Callback], limits: &Limits) -> Result<(), Rejection> {
     const HEADER_BYTES_MAX: usize = 8 * 1024;
     const URL_BYTES_MAX: usize = 1_000;
-    if callbacks.len() > CALLBACKS_MAX {
-        let message = format!("cannot attach more than {CALLBACKS_MAX} callbacks to a workflow");
+    if callbacks.len() > limits.callbacks_max {
+        let message = format!("cannot attach more than {} callbacks to a workflow", limits.callbacks_max);
         return Err(reply::invalid_argument(message));
     }
     for callback in callbacks {

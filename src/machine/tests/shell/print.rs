@@ -135,6 +135,12 @@ fn row_lines(row: &Row) -> Vec<String> {
                 if a.cancel_requested {
                     line.push_str(" cancel-requested");
                 }
+                if a.paused {
+                    line.push_str(" paused");
+                }
+                if a.reset_requested {
+                    line.push_str(" reset");
+                }
                 if let Some(failure) = &a.last_failure {
                     line.push_str(&format!(" last failure {:?}", failure.message));
                 }
