@@ -11,6 +11,7 @@ use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
 use bristlecone_storage::runtime::UnixNanos;
 use bristlecone_storage::state::keys::Slot;
+use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -120,6 +121,10 @@ impl Actor {
             if *self.stop.borrow() {
                 self.harden_all();
                 return self.commit().await.err().unwrap_or(Over::Handover);
+            }
+            // A shard that is never idle has to hear of it too.
+            if self.reoffer.notified().now_or_never().is_some() {
+                self.offer_again();
             }
             self.take_mail();
             self.wake_due();
