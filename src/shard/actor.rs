@@ -148,7 +148,9 @@ impl Actor {
             }
             // Offers and effects of a new epoch, or of rows that were read, wait for no batch.
             self.pursue();
-            if self.ready.is_empty() && let Err(over) = self.wait().await {
+            if self.ready.is_empty()
+                && let Err(over) = self.wait().await
+            {
                 return over;
             }
         }

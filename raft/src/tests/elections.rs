@@ -105,13 +105,14 @@ async fn a_leader_on_the_minority_side_neither_writes_nor_reads() {
     cluster.network.isolate(cut, &others);
     assert_eq!(shard.put(1, "b", b"2").await, Err(ProposeError::Unknown));
     assert!(matches!(shard.group.read_barrier().await, Err(ReadError::NoQuorum | ReadError::NotLeader { .. })));
-    cluster.until("another leader", |cluster| {
-        cluster.replicas(1).iter().any(|group| {
-            let status = group.status();
-            others.contains(&status.leader) && status.role == "leader"
+    cluster
+        .until("another leader", |cluster| {
+            cluster.replicas(1).iter().any(|group| {
+                let status = group.status();
+                others.contains(&status.leader) && status.role == "leader"
+            })
         })
-    })
-    .await;
+        .await;
     cluster.network.heal();
     let mut shard = cluster.lead(1).await;
     shard.put(1, "c", b"3").await.expect("a decision");
