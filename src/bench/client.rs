@@ -48,9 +48,15 @@ impl Client {
                 services.push(Service::new(channel).max_decoding_message_size(MESSAGE_MAX));
             }
         }
-        let inner = Inner { namespace: namespace.to_string(), services, next: AtomicUsize::new(0), repeated: AtomicU64::new(0) };
+        let inner = Inner {
+            namespace: namespace.to_string(),
+            services,
+            next: AtomicUsize::new(0),
+            repeated: AtomicU64::new(0),
+        };
         let client = Self { inner: Arc::new(inner) };
-        let request = DescribeNamespaceRequest { namespace: namespace.to_string(), ..DescribeNamespaceRequest::default() };
+        let request =
+            DescribeNamespaceRequest { namespace: namespace.to_string(), ..DescribeNamespaceRequest::default() };
         let answered = client.call(|mut service| {
             let request = request.clone();
             async move { service.describe_namespace(request).await }
@@ -101,6 +107,12 @@ impl Client {
 pub fn is_passing(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Unknown | Code::Aborted | Code::Cancelled | Code::Internal
+        Code::Unavailable
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Unknown
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::Internal
     )
 }

@@ -63,7 +63,12 @@ pub async fn start_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledge
 }
 
 /// Sends all signals of the plan.
-pub async fn signal_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
+pub async fn signal_all(
+    config: &Config,
+    client: &Client,
+    plan: &Arc<Plan>,
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<()> {
     let (client, plan, ledger) = (client.clone(), Arc::clone(plan), Arc::clone(ledger));
     let count = plan.count();
     let one = move |number: u64, due: Instant| {
@@ -191,7 +196,8 @@ pub async fn check(client: &Client, plan: &Arc<Plan>, ledger: &Arc<Ledger>, max:
     let numbers = Arc::new(parking_lot::Mutex::new(numbers.into_iter()));
     let mut checkers = JoinSet::new();
     for _ in 0..CHECKERS {
-        let (client, plan, ledger, numbers) = (client.clone(), Arc::clone(plan), Arc::clone(ledger), Arc::clone(&numbers));
+        let (client, plan, ledger, numbers) =
+            (client.clone(), Arc::clone(plan), Arc::clone(ledger), Arc::clone(&numbers));
         checkers.spawn(async move {
             let mut wrong = Vec::new();
             loop {
@@ -237,9 +243,12 @@ async fn outcome(client: &Client, plan: &Plan, ledger: &Ledger, number: u64) -> 
             Ok(())
         }
         Some(_) if !closes && !history.events.is_empty() => Ok(()),
-        other => Err(anyhow!("not closed as planned: {}", other.map_or("no event".to_string(), |_| {
-            history.events.last().map(|event| event.event_type().as_str_name().to_string()).unwrap_or_default()
-        }))),
+        other => Err(anyhow!(
+            "not closed as planned: {}",
+            other.map_or("no event".to_string(), |_| {
+                history.events.last().map(|event| event.event_type().as_str_name().to_string()).unwrap_or_default()
+            })
+        )),
     }
 }
 

@@ -83,7 +83,10 @@ pub struct Config {
 /// No server answers, or a call failed for good; not for workflows that came out wrong, which the
 /// report counts.
 pub async fn run(config: Config) -> anyhow::Result<Report> {
-    ensure!(config.count > 0 && config.concurrency > 0 && config.pollers > 0, "count, concurrency and pollers begin at 1");
+    ensure!(
+        config.count > 0 && config.concurrency > 0 && config.pollers > 0,
+        "count, concurrency and pollers begin at 1"
+    );
     ensure!(config.rate.is_none_or(|rate| rate > 0.0), "a rate is more than 0");
     let config = Arc::new(config);
     let client = Client::connect(&config.targets, &config.namespace).await?;

@@ -179,13 +179,19 @@ impl Plan {
             Scenario::Activity => self.activities(1, 1, progress),
             Scenario::Activities => self.activities(SEQUENCE, 1, progress),
             Scenario::FanOut => self.activities(FAN_OUT, FAN_OUT, progress),
-            Scenario::Timer if progress.timers == 0 => Decision { commands: self.first(progress, timer(self.timer)), ..Decision::default() },
-            Scenario::Open => Decision { commands: self.first(progress, timer(self.timer)), rests: true, ..Decision::default() },
+            Scenario::Timer if progress.timers == 0 => {
+                Decision { commands: self.first(progress, timer(self.timer)), ..Decision::default() }
+            }
+            Scenario::Open => {
+                Decision { commands: self.first(progress, timer(self.timer)), rests: true, ..Decision::default() }
+            }
             Scenario::Child if progress.children == 0 => {
                 Decision { commands: self.first(progress, self.child(workflow_id)), ..Decision::default() }
             }
             // Less than all of them never completes, and more is wrong too.
-            Scenario::SignalOne | Scenario::SignalMany if progress.signals != self.signals(number) => Decision::default(),
+            Scenario::SignalOne | Scenario::SignalMany if progress.signals != self.signals(number) => {
+                Decision::default()
+            }
             Scenario::StartOnly
             | Scenario::Noop
             | Scenario::Latency
@@ -318,7 +324,9 @@ mod tests {
 
     #[test]
     fn every_signal_has_one_receiver() {
-        for (scenario, count) in [(Scenario::SignalOne, 20_000), (Scenario::SignalMany, 2_500), (Scenario::SignalMany, 10)] {
+        for (scenario, count) in
+            [(Scenario::SignalOne, 20_000), (Scenario::SignalMany, 2_500), (Scenario::SignalMany, 10)]
+        {
             let plan = plan(scenario, count);
             let mut got = vec![0; usize::try_from(plan.workflows()).expect("few")];
             (0..count).for_each(|signal| got[usize::try_from(plan.receiver(signal)).expect("few")] += 1);

@@ -85,7 +85,11 @@ impl Report {
         let each = if signals > 0 { signals } else { workflows }.max(1) as f64;
         let seconds = measured.elapsed.as_secs_f64();
         let per_second = |count: u64| count as f64 / seconds.max(1e-9);
-        let missing = if config.scenario == Scenario::StartOnly { 0 } else { workflows - ledger.completed_count().min(workflows) };
+        let missing = if config.scenario == Scenario::StartOnly {
+            0
+        } else {
+            workflows - ledger.completed_count().min(workflows)
+        };
         let transitions = checked.transitions_each * workflows;
         Self {
             scenario: config.scenario.name(),

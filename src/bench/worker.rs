@@ -66,11 +66,8 @@ impl Workers {
         let mut tasks = JoinSet::new();
         let has_activities = matches!(plan.scenario, Scenario::Activity | Scenario::Activities | Scenario::FanOut);
         let one_task = matches!(plan.scenario, Scenario::Noop | Scenario::Latency | Scenario::Backlog);
-        let polls = [
-            (Poll::Workflow, true),
-            (Poll::Sticky, config.sticky && !one_task),
-            (Poll::Activity, has_activities),
-        ];
+        let polls =
+            [(Poll::Workflow, true), (Poll::Sticky, config.sticky && !one_task), (Poll::Activity, has_activities)];
         for (poll, _) in polls.into_iter().filter(|(_, wanted)| *wanted) {
             for _ in 0..config.pollers {
                 let (worker, mut stopping) = (worker.clone(), stopping.clone());
@@ -126,7 +123,10 @@ impl Worker {
     }
 
     /// Decides a workflow task and answers it; returns the task that came with the answer.
-    async fn carry_out(&self, task: PollWorkflowTaskQueueResponse) -> Result<Option<PollWorkflowTaskQueueResponse>, Status> {
+    async fn carry_out(
+        &self,
+        task: PollWorkflowTaskQueueResponse,
+    ) -> Result<Option<PollWorkflowTaskQueueResponse>, Status> {
         let execution = task.workflow_execution.clone().unwrap_or_default();
         if let Some(scheduled) = &task.scheduled_time {
             self.ledger.task_arrived(since(scheduled));
@@ -180,7 +180,8 @@ impl Worker {
     async fn answer(
         &self,
         request: RespondWorkflowTaskCompletedRequest,
-    ) -> Result<bristlecone_proto::temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse, Status> {
+    ) -> Result<bristlecone_proto::temporal::api::workflowservice::v1::RespondWorkflowTaskCompletedResponse, Status>
+    {
         self.client
             .call(|mut service| {
                 let request = request.clone();

@@ -14,7 +14,13 @@ pub(super) struct Args {
     #[arg(value_enum)]
     scenario: Scenario,
     /// API addresses of the server's nodes.
-    #[arg(long, env = "TEMPORAL_ADDRESS", value_delimiter = ',', default_value = "127.0.0.1:7233", value_name = "HOST:PORT,…")]
+    #[arg(
+        long,
+        env = "TEMPORAL_ADDRESS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7233",
+        value_name = "HOST:PORT,…"
+    )]
     target: Vec<String>,
     #[arg(long, short, env = "TEMPORAL_NAMESPACE", default_value = "default")]
     namespace: String,

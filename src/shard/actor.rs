@@ -350,8 +350,7 @@ impl Actor {
         let meta = self.around.meta.borrow().clone();
         let retentions =
             meta.namespaces().map(|entry| (entry.record.id.clone(), entry.for_machine.retention)).collect();
-        let (store, events, tasks) =
-            (Arc::clone(&self.around.store), self.events.0.clone(), self.around.tasks.clone());
+        let (store, events, tasks) = (Arc::clone(&self.around.store), self.events.0.clone(), self.around.tasks.clone());
         self.around.tasks.spawn(async move {
             let found = tasks.blocking(move || retention::sweep(&*store, &slots, &retentions, now)).await;
             drop(events.send(Event::Expired(found)));

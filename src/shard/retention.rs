@@ -47,7 +47,11 @@ pub fn sweep(
             rows.scan(&listing, Direction::Reverse, &mut |key, _| match Key::parse(key) {
                 Ok((_, Key::Index { close, run, .. })) if close != keys::OPEN && close.0 < oldest_kept => {
                     runs.push(run.to_string());
-                    if expired.len() + runs.len() < RUNS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    if expired.len() + runs.len() < RUNS_MAX {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
                 }
                 _ => ControlFlow::Break(()),
             })?;
