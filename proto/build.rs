@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use prost::Message;
-use prost::encoding::{decode_key, decode_varint, encode_key, encode_varint, WireType};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
@@ -70,7 +70,8 @@ fn served_files(set: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
         rest = after;
         let descriptor = FileDescriptorProto::decode(file)?;
         let package = descriptor.package();
-        let served = PACKAGES.iter().any(|p| package.starts_with(p)) && !LEFT_OUT.iter().any(|p| package.starts_with(p));
+        let served =
+            PACKAGES.iter().any(|p| package.starts_with(p)) && !LEFT_OUT.iter().any(|p| package.starts_with(p));
         if field == FILE && served {
             encode_key(FILE, WireType::LengthDelimited, &mut kept);
             encode_varint(len as u64, &mut kept);

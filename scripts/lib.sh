@@ -119,7 +119,8 @@ node_pid() { cat "$(node_dir "$1")/pid" 2>/dev/null || echo 0; }
 is_running() {
   local pid
   pid=$(node_pid "$1")
-  [ "$pid" != 0 ] && kill -0 "$pid" 2>/dev/null && ps -o comm= -p "$pid" | grep -q bristlecone
+  # A dead process that nobody has waited for yet (Z) does not run.
+  [ "$pid" != 0 ] && ps -o stat=,comm= -p "$pid" | grep -q '^[^Z].*bristlecone'
 }
 
 require_node() {
@@ -127,14 +128,15 @@ require_node() {
   [ -d "$(node_dir "$1")" ] || die "there is no node $1"
 }
 
-# Starts node N in the background. The very first one founds the cluster; every other joins the rest. A node
-# that has data is just started, whatever it is told.
+# Starts node N in the background. The very first one founds the cluster; every other joins those that were
+# started before it. A node that has data is just started, whatever it is told.
 start_node() {
   local n=$1 dir seeds='' other role
   dir=$(node_dir "$n")
   is_running "$n" && return
   for other in $(nodes); do
-    if [ "$other" != "$n" ] && [ -e "$(node_dir "$other")/data" ]; then
+    # The data of one that was started a moment ago may not be there yet; its pid file is.
+    if [ "$other" != "$n" ] && { [ -e "$(node_dir "$other")/pid" ] || [ -e "$(node_dir "$other")/data" ]; }; then
       seeds=${seeds:+$seeds,}$(internal_address "$other")
     fi
   done
@@ -148,16 +150,25 @@ start_node() {
   set +m
 }
 
+# kill -9.
+kill_node() {
+  is_running "$1" || return 0
+  kill -9 "$(node_pid "$1")"
+  while is_running "$1"; do sleep 0.05; done
+}
+
 # Asks nodes to stop (they hand their leaderships over), and waits until they have.
 stop_nodes() {
   local n tries=0
-  for n in "$@"; do is_running "$n" && kill "$(node_pid "$n")"; done
+  for n in "$@"; do
+    if is_running "$n"; then kill "$(node_pid "$n")"; fi
+  done
   for n in "$@"; do
     while is_running "$n"; do
       tries=$((tries + 1))
       if [ $tries -ge 300 ]; then
         say "node $n does not stop: killing it"
-        kill -9 "$(node_pid "$n")"
+        kill_node "$n"
       fi
       sleep 0.1
     done
@@ -165,15 +176,36 @@ stop_nodes() {
   done
 }
 
-# Waits until the nodes are members and everything has its replicas and leaders.
+# Whether node N is a member that serves.
+is_member() {
+  "$bristlecone" cluster members --address "$(addresses)" 2>/dev/null | grep -F " $(api_address "$1") " | grep -q ' ready '
+}
+
+# Waits until these nodes are members that serve.
+wait_members() {
+  local n
+  for n in "$@"; do wait_until "$n" is_member "$n"; done
+}
+
+# Waits until these nodes are members, and everything has its replicas and leaders.
 wait_healthy() {
-  local n tries=0
-  until "$bristlecone" cluster health --address "$(addresses)" >/dev/null 2>&1; do
-    for n in "$@"; do
-      is_running "$n" || { tail -n 5 "$(node_dir "$n")/log" >&2 && die "node $n has ended; its log: $(node_dir "$n")/log"; }
-    done
+  wait_members "$@"
+  wait_until "$1" healthy
+}
+
+healthy() { "$bristlecone" cluster health --address "$(addresses)" >/dev/null 2>&1; }
+
+# Waits for a condition, for a minute, and while node N lives.
+wait_until() {
+  local n=$1 tries=0
+  shift
+  until "$@"; do
+    is_running "$n" || { tail -n 5 "$(node_dir "$n")/log" >&2 && die "node $n has ended; its log: $(node_dir "$n")/log"; }
     tries=$((tries + 1))
-    [ $tries -lt 300 ] || { "$bristlecone" cluster health --address "$(addresses)" >&2 || die "not healthy after a minute"; }
+    if [ $tries -ge 300 ]; then
+      "$bristlecone" cluster health --address "$(addresses)" >&2 || true
+      die "node $n is not well after a minute; its log: $(node_dir "$n")/log"
+    fi
     sleep 0.2
   done
 }

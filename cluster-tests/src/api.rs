@@ -224,9 +224,8 @@ pub fn check_history(events: &[HistoryEvent]) -> anyhow::Result<()> {
     for (event, expected) in events.iter().zip(1..) {
         ensure!(event.event_id == expected, "event {} stands where {expected} belongs", event.event_id);
     }
-    let starts = |event: &HistoryEvent| {
-        matches!(event.attributes, Some(Attributes::WorkflowExecutionStartedEventAttributes(_)))
-    };
+    let starts =
+        |event: &HistoryEvent| matches!(event.attributes, Some(Attributes::WorkflowExecutionStartedEventAttributes(_)));
     let closes = |event: &HistoryEvent| {
         matches!(
             event.attributes,
@@ -258,7 +257,12 @@ async fn get_history(
     client.get_workflow_execution_history(request).await
 }
 
-fn history_request(workflow_id: &str, run_id: &str, token: Bytes, wait_for_close: bool) -> GetWorkflowExecutionHistoryRequest {
+fn history_request(
+    workflow_id: &str,
+    run_id: &str,
+    token: Bytes,
+    wait_for_close: bool,
+) -> GetWorkflowExecutionHistoryRequest {
     let filter = match wait_for_close {
         true => HistoryEventFilterType::CloseEvent,
         false => HistoryEventFilterType::AllEvent,
@@ -289,6 +293,11 @@ pub fn payloads(value: &impl Serialize) -> Payloads {
 fn may_be_repeated(code: Code) -> bool {
     matches!(
         code,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::ResourceExhausted | Code::Aborted
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::Aborted
     )
 }

@@ -135,7 +135,8 @@ impl Cluster {
             let wanted = factor.min(running.len());
             let mut leads = vec![0; running.len()];
             for shard in &status.shards {
-                let (leader, group) = leader_of(&status, shard.group_id).ok_or_else(|| anyhow!("shard {} has no leader", shard.group_id))?;
+                let (leader, group) = leader_of(&status, shard.group_id)
+                    .ok_or_else(|| anyhow!("shard {} has no leader", shard.group_id))?;
                 let live = group.voters.iter().filter(|voter| status.nodes.contains_key(voter)).count();
                 ensure!(live >= wanted, "shard {} has {live} of {wanted} replicas", shard.group_id);
                 ensure!(group.voters.len() == live, "shard {} still counts a lost replica", shard.group_id);
@@ -157,7 +158,11 @@ impl Cluster {
             if let Some(status) = node.ended() {
                 let log = node.log();
                 let tail: Vec<&str> = log.lines().rev().take(20).collect();
-                panic!("{} has ended ({status}):\n{}", node.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                panic!(
+                    "{} has ended ({status}):\n{}",
+                    node.name,
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
             }
         }
     }
@@ -176,7 +181,8 @@ impl Cluster {
             let status = self.status().await?;
             let (leader, _) = leader_of(&status, group_id).ok_or_else(|| anyhow!("group {group_id} has no leader"))?;
             let member = status.members.iter().find(|member| member.node_id == leader);
-            let address = member.map(|member| member.api_address.clone()).ok_or_else(|| anyhow!("an unknown leader"))?;
+            let address =
+                member.map(|member| member.api_address.clone()).ok_or_else(|| anyhow!("an unknown leader"))?;
             let place = self.nodes.iter().position(|node| node.place.api == address);
             place.map(|index| index + 1).ok_or_else(|| anyhow!("a leader from elsewhere"))
         })
@@ -206,7 +212,10 @@ pub async fn connect(address: &str) -> anyhow::Result<Channel> {
 }
 
 /// Who leads a group, and how it says the group is. The highest term is right.
-pub fn leader_of(status: &ClusterStatusResponse, group_id: u64) -> Option<(u64, &bristlecone_proto::node::GroupStatus)> {
+pub fn leader_of(
+    status: &ClusterStatusResponse,
+    group_id: u64,
+) -> Option<(u64, &bristlecone_proto::node::GroupStatus)> {
     let reports = status.nodes.iter().flat_map(|(node, reply)| reply.groups.iter().map(move |group| (*node, group)));
     let leaders = reports.filter(|(node, group)| group.group_id == group_id && group.leader == *node);
     leaders.max_by_key(|(_, group)| group.term)

@@ -61,7 +61,10 @@ impl Load {
     /// Waits until `more` further workflows have completed.
     pub async fn wait_for(&self, more: u32) {
         let goal = self.done() + more;
-        until("progress of the load", STUCK_AFTER, || async { if self.done() >= goal { Ok(()) } else { Err(self.done()) } }).await;
+        until("progress of the load", STUCK_AFTER, || async {
+            if self.done() >= goal { Ok(()) } else { Err(self.done()) }
+        })
+        .await;
         assert!(self.writers.iter().all(|writer| !writer.is_finished()), "a writer has given up");
     }
 
@@ -113,7 +116,8 @@ async fn check_run(node: &Api, run: &Run) -> Vec<u8> {
     let events = node.history(workflow_id, run_id).await;
     let events = events.unwrap_or_else(|status| panic!("{workflow_id} is lost: {status}"));
     check_history(&events).unwrap_or_else(|error| panic!("{workflow_id}: {error:#}"));
-    let doubled: Vec<u32> = result(events.last().expect("events")).unwrap_or_else(|error| panic!("{workflow_id}: {error:#}"));
+    let doubled: Vec<u32> =
+        result(events.last().expect("events")).unwrap_or_else(|error| panic!("{workflow_id}: {error:#}"));
     assert_eq!(doubled, expected(), "{workflow_id}");
     let runs = node.list(&format!("WorkflowId = '{workflow_id}'")).await.expect("listed");
     assert_eq!(runs.len(), 1, "{workflow_id} ran more than once");

@@ -29,7 +29,11 @@ impl Network {
     pub fn new(count: usize) -> anyhow::Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "network namespaces need root");
         let id = std::process::id();
-        let network = Self { tag: format!("bc{}", id % 100_000), subnet: format!("10.{}.{}", 100 + id % 100, id / 100 % 250), count };
+        let network = Self {
+            tag: format!("bc{}", id % 100_000),
+            subnet: format!("10.{}.{}", 100 + id % 100, id / 100 % 250),
+            count,
+        };
         network.build().context("network namespaces do not work here")?;
         Ok(network)
     }
@@ -54,7 +58,11 @@ impl Network {
     /// Where node n lives.
     pub fn place(&self, node: usize) -> Place {
         let address = self.address(node);
-        Place { api: format!("{address}:7233"), internal: format!("{address}:7234"), namespace: Some(self.namespace(node)) }
+        Place {
+            api: format!("{address}:7233"),
+            internal: format!("{address}:7234"),
+            namespace: Some(self.namespace(node)),
+        }
     }
 
     /// Cuts a node from all others.

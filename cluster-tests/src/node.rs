@@ -27,7 +27,11 @@ pub struct Place {
 impl Place {
     /// Two free ports of this machine.
     pub fn local() -> Self {
-        Self { api: format!("127.0.0.1:{}", free_port()), internal: format!("127.0.0.1:{}", free_port()), namespace: None }
+        Self {
+            api: format!("127.0.0.1:{}", free_port()),
+            internal: format!("127.0.0.1:{}", free_port()),
+            namespace: None,
+        }
     }
 }
 
@@ -35,7 +39,9 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Becomes {
     Founder,
-    Member { seeds: Vec<String> },
+    Member {
+        seeds: Vec<String>,
+    },
     /// Waits to be told.
     Unjoined,
 }
@@ -98,7 +104,14 @@ impl Node {
             }
         };
         command.arg("start").arg("--data-dir").arg(self.data_dir());
-        command.args(["--node-name", &self.name, "--listen", &self.place.api, "--internal-listen", &self.place.internal]);
+        command.args([
+            "--node-name",
+            &self.name,
+            "--listen",
+            &self.place.api,
+            "--internal-listen",
+            &self.place.internal,
+        ]);
         match &self.becomes {
             Becomes::Founder => drop(command.arg("--bootstrap")),
             Becomes::Member { seeds } => drop(command.args(["--join", &seeds.join(",")])),
@@ -108,7 +121,9 @@ impl Node {
             command.arg("--insecure");
         }
         command.args(&self.flags);
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("BRISTLECONE_") || key.starts_with("TEMPORAL_")) {
+        for (key, _) in
+            std::env::vars().filter(|(key, _)| key.starts_with("BRISTLECONE_") || key.starts_with("TEMPORAL_"))
+        {
             command.env_remove(key);
         }
         if let Ok(level) = std::env::var("BRISTLECONE_LOG_LEVEL") {

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use bristlecone_cluster_tests::api::{Api, check_history};
-use bristlecone_cluster_tests::worker::{Worker, client};
 use bristlecone_cluster_tests::work::{
     AwaitsOutside, CancelsActivity, CancelsOther, CleansUp, CountsDown, Fails, FailsOnce, Greeting, Inbox, Leaves,
     LocalActivities, Parent, Retries, Sleeper, Timeouts, Timers, WAITING, last_end,
 };
+use bristlecone_cluster_tests::worker::{Worker, client};
 use bristlecone_cluster_tests::{Cluster, until, within};
 use futures::TryStreamExt;
 use temporalio_client::errors::WorkflowGetResultError;
 use temporalio_client::{
-    ActivityIdentifier, Client, WorkflowCancelOptions, WorkflowDescribeOptions, WorkflowGetResultOptions, WorkflowHandle,
-    WorkflowListOptions, WorkflowQueryOptions, WorkflowSignalOptions, WorkflowStartOptions, WorkflowTerminateOptions,
+    ActivityIdentifier, Client, WorkflowCancelOptions, WorkflowDescribeOptions, WorkflowGetResultOptions,
+    WorkflowHandle, WorkflowListOptions, WorkflowQueryOptions, WorkflowSignalOptions, WorkflowStartOptions,
+    WorkflowTerminateOptions,
 };
 use temporalio_common::{HasWorkflowDefinition, RetryPolicy};
 
@@ -51,7 +52,12 @@ impl Stage {
         self.client.start_workflow(workflow, input.into(), options).await.expect("it starts")
     }
 
-    async fn run<W>(&self, workflow: W, input: impl Into<W::Input>, id: &str) -> Result<W::Output, WorkflowGetResultError>
+    async fn run<W>(
+        &self,
+        workflow: W,
+        input: impl Into<W::Input>,
+        id: &str,
+    ) -> Result<W::Output, WorkflowGetResultError>
     where
         W: HasWorkflowDefinition,
         W::Input: Send,
@@ -60,7 +66,9 @@ impl Stage {
     }
 }
 
-async fn result<W: HasWorkflowDefinition>(handle: &WorkflowHandle<Client, W>) -> Result<W::Output, WorkflowGetResultError> {
+async fn result<W: HasWorkflowDefinition>(
+    handle: &WorkflowHandle<Client, W>,
+) -> Result<W::Output, WorkflowGetResultError> {
     within("a workflow", TIME, handle.get_result(WorkflowGetResultOptions::default())).await
 }
 

@@ -16,9 +16,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::ops::ControlFlow;
 
 use bristlecone_proto::record;
 use bristlecone_storage::log::{Log, LogError};
@@ -92,8 +92,7 @@ impl Groups {
     /// Prepares a node's groups; none is open yet. Blocks on the disk for a moment.
     pub fn new(env: Env) -> Result<Self, Error> {
         let settings = env.config.to_openraft("bristlecone")?;
-        let snapshots =
-            Snapshots::new(env.vfs.clone(), env.tasks.clone(), env.entropy.clone(), &env.config)?;
+        let snapshots = Snapshots::new(env.vfs.clone(), env.tasks.clone(), env.entropy.clone(), &env.config)?;
         let context = NodeContext { tasks: env.tasks.clone(), entropy: env.entropy.clone() };
         let growth = Growth::new(env.config.flush_log_bytes);
         let node = Node {
@@ -259,13 +258,8 @@ impl Node {
         let applied = shared.applied();
         self.snapshots.claim(id, applied.extent).map_err(Error::ExtentTaken)?;
         self.align_log(id, &applied).await?;
-        let link = Link::new(
-            env.node_id,
-            shared.clone(),
-            env.transport.clone(),
-            self.snapshots.clone(),
-            env.config.clone(),
-        );
+        let link =
+            Link::new(env.node_id, shared.clone(), env.transport.clone(), self.snapshots.clone(), env.config.clone());
         let link = Arc::new(link);
         let log_store =
             LogStore::new(shared.clone(), env.log.clone(), self.growth.clone(), env.config.append_bytes_max);
@@ -329,13 +323,7 @@ async fn wait_for(start: impl FnOnce(bristlecone_storage::log::Done)) -> Result<
 }
 
 /// Tells who leads, until the core ends, and why it ended if nobody asked it to.
-async fn follow(
-    core: Core,
-    me: NodeId,
-    leads: watch::Sender<Leadership>,
-    group: GroupId,
-    observer: Arc<dyn Observer>,
-) {
+async fn follow(core: Core, me: NodeId, leads: watch::Sender<Leadership>, group: GroupId, observer: Arc<dyn Observer>) {
     let mut metrics = core.server_metrics();
     loop {
         let now = {

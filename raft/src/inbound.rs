@@ -6,10 +6,11 @@
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::Snapshot;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use prost::Message;
 
+use crate::NodeId;
 use crate::frame::{
     self, AppendAnswer, Kind, Quarantine, Request, SnapshotAnswer, SnapshotChunk, SnapshotDone, SnapshotOpen, Status,
     TransferAnswer, TransferAsk, VoteAnswer, VoteAsk,
@@ -19,7 +20,6 @@ use crate::groups::{Groups, Node};
 use crate::log_store::decode_vote;
 use crate::transport::Lane;
 use crate::types::{self, LogId, Vote};
-use crate::NodeId;
 
 impl Groups {
     /// Takes a request that `from` sent with [`crate::Transport::call`] and gives the answer to return.

@@ -30,14 +30,16 @@ use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 use prost::Message;
 
+use crate::NodeId;
 use crate::config::RaftConfig;
-use crate::frame::{self, AppendAnswer, AppendHead, Kind, Quarantine, Status, TransferAnswer, TransferAsk, VoteAnswer, VoteAsk};
+use crate::frame::{
+    self, AppendAnswer, AppendHead, Kind, Quarantine, Status, TransferAnswer, TransferAsk, VoteAnswer, VoteAsk,
+};
 use crate::pipeline::Pipeline;
 use crate::shared::Shared;
 use crate::snapshot::{SnapshotData, Snapshots};
 use crate::transport::{Lane, Transport, TransportError};
 use crate::types::{self, LogId, Member, TypeConfig, Vote};
-use crate::NodeId;
 
 pub(crate) type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
@@ -201,9 +203,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
     {
         let peer = match self.role {
             Role::Heartbeat => self.link.peer(self.to),
-            Role::Main | Role::Snapshot => {
-                self.peer.get_or_insert_with(|| self.link.new_peer(self.to)).clone()
-            }
+            Role::Main | Role::Snapshot => self.peer.get_or_insert_with(|| self.link.new_peer(self.to)).clone(),
         };
         Box::pin(async move {
             if peer.is_quarantined() {
@@ -305,9 +305,7 @@ pub(crate) fn decode_append_answer(answer: &AppendAnswer) -> Option<AppendEntrie
         AppendAnswer::ACCEPTED => Some(AppendEntriesResponse::Success),
         AppendAnswer::PARTLY => Some(AppendEntriesResponse::PartialSuccess(matched(&answer.matched))),
         AppendAnswer::CONFLICT => Some(AppendEntriesResponse::Conflict),
-        AppendAnswer::HIGHER_VOTE => {
-            Some(AppendEntriesResponse::HigherVote(types::vote_from(answer.vote.as_ref()?)))
-        }
+        AppendAnswer::HIGHER_VOTE => Some(AppendEntriesResponse::HigherVote(types::vote_from(answer.vote.as_ref()?))),
         _ => None,
     }
 }

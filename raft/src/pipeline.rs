@@ -154,7 +154,11 @@ where
         });
     }
 
-    fn settle(&mut self, sent: &InFlight, answer: Result<Bytes, TransportError>) -> Rpc<StreamAppendResult<TypeConfig>> {
+    fn settle(
+        &mut self,
+        sent: &InFlight,
+        answer: Result<Bytes, TransportError>,
+    ) -> Rpc<StreamAppendResult<TypeConfig>> {
         let raw = answer.map_err(|error| self.link.failed(self.to, error, sent.timeout))?;
         let answer: AppendAnswer = frame::decode_answer(raw).map_err(|status| {
             if status == Status::Quarantined {

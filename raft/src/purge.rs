@@ -19,10 +19,10 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::GroupId;
 use crate::config::RaftConfig;
 use crate::error::Error;
 use crate::group::Group;
-use crate::GroupId;
 
 /// Marks kept per group; the oldest goes first.
 const MARKS_MAX: usize = 256;
@@ -109,8 +109,7 @@ impl Purger {
 /// The index up to which nobody needs the log.
 fn target(group: &Group, marks: &VecDeque<Mark>, now: Mark, config: &RaftConfig) -> Option<u64> {
     let old = config.flush_interval * MARK_AGE_MAX;
-    let superfluous =
-        |mark: &&Mark| now.bytes - mark.bytes >= config.keep_log_bytes || now.at - mark.at >= old;
+    let superfluous = |mark: &&Mark| now.bytes - mark.bytes >= config.keep_log_bytes || now.at - mark.at >= old;
     let mut upto = marks.iter().rev().find(superfluous)?.index;
     if let Some(index) = group.inner.shared.kept_after() {
         upto = upto.min(index);

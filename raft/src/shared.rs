@@ -61,7 +61,11 @@ pub(crate) struct AppliedState {
 
 impl Shared {
     /// Reads the group's rows; `None` when the store has no such group.
-    pub fn load(group: GroupId, store: Arc<dyn StateStore>, observer: Arc<dyn Observer>) -> Result<Option<Self>, Error> {
+    pub fn load(
+        group: GroupId,
+        store: Arc<dyn StateStore>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Option<Self>, Error> {
         let Some(applied) = AppliedState::read(group, &*store)? else {
             return Ok(None);
         };

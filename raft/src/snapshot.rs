@@ -101,12 +101,7 @@ impl Drop for Staging {
 
 impl Snapshots {
     /// Empties the staging directory.
-    pub fn new(
-        vfs: Arc<dyn Vfs>,
-        tasks: Tasks,
-        entropy: Arc<dyn Entropy>,
-        config: &RaftConfig,
-    ) -> Result<Self, Error> {
+    pub fn new(vfs: Arc<dyn Vfs>, tasks: Tasks, entropy: Arc<dyn Entropy>, config: &RaftConfig) -> Result<Self, Error> {
         let staging = config.staging_dir.clone();
         let emptied = vfs.remove_dir_all(&staging).and_then(|()| vfs.create_dir_all(&staging));
         emptied.map_err(|error| Error::Storage(format!("staging directory: {error}")))?;
@@ -302,10 +297,6 @@ impl Incoming {
     }
 }
 
-fn find(
-    incoming: &mut BTreeMap<GroupId, Incoming>,
-    group: GroupId,
-    transfer: u64,
-) -> Result<&mut Incoming, String> {
+fn find(incoming: &mut BTreeMap<GroupId, Incoming>, group: GroupId, transfer: u64) -> Result<&mut Incoming, String> {
     incoming.get_mut(&group).filter(|found| found.transfer == transfer).ok_or_else(|| "no such transfer".to_string())
 }

@@ -95,4 +95,3 @@ async fn step(link: &Link, to: NodeId, request: Bytes, timeout: Duration) -> Res
         frame::decode_answer(raw).map_err(|status| Error::Busy(format!("node {to} answered {status:?}")))?;
     if answer.refused.is_empty() { Ok(answer) } else { Err(Error::Refused(answer.refused)) }
 }
-

@@ -76,12 +76,7 @@ impl StateMachine {
         }
     }
 
-    fn take(
-        &self,
-        work: &mut Work,
-        entry: Entry,
-        answer: Option<ApplyResponder<TypeConfig>>,
-    ) -> Result<(), io::Error> {
+    fn take(&self, work: &mut Work, entry: Entry, answer: Option<ApplyResponder<TypeConfig>>) -> Result<(), io::Error> {
         work.next.log_id = Some(entry.log_id);
         work.entries += 1;
         work.bytes += entry.encoded.len();

@@ -23,7 +23,10 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Outcome> {
             let mut rows = table(&["RPC", "SERVED"]);
             for (name, status) in rpcs {
                 let (served, missing) = words(status);
-                rows.add_row([name, if missing.is_empty() { served.to_string() } else { format!("{served}: {missing}") }]);
+                rows.add_row([
+                    name,
+                    if missing.is_empty() { served.to_string() } else { format!("{served}: {missing}") },
+                ]);
             }
             println!("{rows}");
         }

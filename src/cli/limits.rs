@@ -142,8 +142,14 @@ mod tests {
             ("limit.blobSiz.error=1", "setting limit.blobSiz.error: there is no such limit"),
             ("limit.blobSize.error=many", "setting limit.blobSize.error: \"many\" is not a whole number"),
             ("limit.blobSize.error=-1", "setting limit.blobSize.error: -1 is not a whole number"),
-            ("history.defaultWorkflowTaskTimeout=30", "setting history.defaultWorkflowTaskTimeout: 30 is not a duration such as \"30s\""),
-            ("system.enableActivityEagerExecution=1", "setting system.enableActivityEagerExecution: 1 is neither true nor false"),
+            (
+                "history.defaultWorkflowTaskTimeout=30",
+                "setting history.defaultWorkflowTaskTimeout: 30 is not a duration such as \"30s\"",
+            ),
+            (
+                "system.enableActivityEagerExecution=1",
+                "setting system.enableActivityEagerExecution: 1 is neither true nor false",
+            ),
         ] {
             let error = limits(&[setting]).expect_err(setting);
             assert_eq!(format!("{error:#}"), reason);

@@ -1,5 +1,6 @@
 //! Where logs go and how they look, and what a panic leaves behind.
 
+use std::io::IsTerminal;
 use std::panic;
 
 use clap::ValueEnum;
@@ -27,7 +28,9 @@ const QUIET: &str = "openraft=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn
 /// The level cannot be read.
 pub(super) fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = filter(level)?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: a file would keep their codes.
+    let ansi = std::io::stderr().is_terminal();
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
     match format {
         LogFormat::Pretty => base.init(),
         LogFormat::Json => base.json().flatten_event(true).init(),

@@ -169,7 +169,8 @@ impl Settings {
         if bootstrap && !seeds.is_empty() {
             bail!("--bootstrap founds a new cluster and --join joins one: say only one of them");
         }
-        if !bootstrap && (self.shards.is_some() || self.replication_factor.is_some() || self.bootstrap_expect.is_some()) {
+        if !bootstrap && (self.shards.is_some() || self.replication_factor.is_some() || self.bootstrap_expect.is_some())
+        {
             bail!("--shards, --replication-factor and --bootstrap-expect are for a new cluster: say --bootstrap too");
         }
         if bootstrap {
@@ -272,8 +273,14 @@ mod tests {
         let role = |words: &str| config(&format!("--data-dir /d {words}")).expect(words).role;
         assert_eq!(role(""), Role::Restart);
         assert_eq!(role("--bootstrap-expect 5"), Role::Bootstrap { shards: 5, replication_factor: 3 });
-        assert_eq!(role("--bootstrap --shards 1 --replication-factor 1"), Role::Bootstrap { shards: 1, replication_factor: 1 });
-        assert_eq!(role("--join a:1,b:2 --join c:3"), Role::Join { seeds: vec!["a:1".into(), "b:2".into(), "c:3".into()] });
+        assert_eq!(
+            role("--bootstrap --shards 1 --replication-factor 1"),
+            Role::Bootstrap { shards: 1, replication_factor: 1 }
+        );
+        assert_eq!(
+            role("--join a:1,b:2 --join c:3"),
+            Role::Join { seeds: vec!["a:1".into(), "b:2".into(), "c:3".into()] }
+        );
     }
 
     #[test]
@@ -304,7 +311,10 @@ mod tests {
     fn an_insecure_node_tells_others_where_it_is() {
         let words = "--data-dir /d --listen 0.0.0.0:7233 --insecure --advertise n1.example:7233 --internal-advertise n1.example:7234";
         let config = config(words).expect("enough");
-        assert_eq!((config.advertise.as_str(), config.internal_advertise.as_str()), ("n1.example:7233", "n1.example:7234"));
+        assert_eq!(
+            (config.advertise.as_str(), config.internal_advertise.as_str()),
+            ("n1.example:7233", "n1.example:7234")
+        );
     }
 
     #[test]

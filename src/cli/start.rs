@@ -32,7 +32,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         }
         serve::node(config, |node| {
             let who = node.cluster().node();
-            tracing::info!(node = who.node_id, name = who.name, api = node.api_address(), internal = node.internal_address(), "serves");
+            tracing::info!(
+                node = who.node_id,
+                name = who.name,
+                api = node.api_address(),
+                internal = node.internal_address(),
+                "serves"
+            );
         })
         .await
     })

@@ -205,7 +205,8 @@ mod tests {
     fn parse(words: &str) -> anyhow::Result<NodeConfig> {
         let words = std::iter::once("bristlecone").chain(words.split_whitespace()).map(OsString::from).collect();
         match Cli::try_parse_from(drop_unknown(words))?.command {
-            super::super::Command::StartDev(args) | super::super::Command::Server(super::super::Server::StartDev(args)) => config(args),
+            super::super::Command::StartDev(args)
+            | super::super::Command::Server(super::super::Server::StartDev(args)) => config(args),
             other => panic!("{other:?}"),
         }
     }

@@ -165,7 +165,8 @@ fn scan(
                         Err(_) => return ControlFlow::Break(()),
                     }
                 }
-                if !list.count_only && candidates.len() >= size.saturating_mul(2).max(64) && filter.condition.is_none() {
+                if !list.count_only && candidates.len() >= size.saturating_mul(2).max(64) && filter.condition.is_none()
+                {
                     return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())
@@ -217,7 +218,9 @@ fn ranges(slot: Slot, namespace_id: &str, filter: &Filter) -> Vec<KeyRange> {
                     end.push(0);
                     KeyRange::new(key, end)
                 }),
-                Indexed::WorkflowId => keyword(value).map(|text| index(slot, namespace_id, Attribute::WorkflowId, &text)),
+                Indexed::WorkflowId => {
+                    keyword(value).map(|text| index(slot, namespace_id, Attribute::WorkflowId, &text))
+                }
                 Indexed::WorkflowType => {
                     keyword(value).map(|text| index(slot, namespace_id, Attribute::WorkflowType, &text))
                 }

@@ -193,7 +193,13 @@ impl Cluster {
     }
 
     /// Answers what another node asked of a shard that it believes to be led from here.
-    pub(super) async fn serve_chain(&self, group_id: u64, chain: &ChainId, ask: Ask, deadline: Instant) -> response::Kind {
+    pub(super) async fn serve_chain(
+        &self,
+        group_id: u64,
+        chain: &ChainId,
+        ask: Ask,
+        deadline: Instant,
+    ) -> response::Kind {
         let Some(local) = self.inner.shards.get(group_id) else {
             return response::Kind::WrongShard(Default::default());
         };
@@ -208,7 +214,12 @@ impl Cluster {
     }
 }
 
-async fn ask_shard(shard: &Shard, chain: &ChainId, ask: Ask, deadline: Instant) -> std::result::Result<Reply, CallError> {
+async fn ask_shard(
+    shard: &Shard,
+    chain: &ChainId,
+    ask: Ask,
+    deadline: Instant,
+) -> std::result::Result<Reply, CallError> {
     match ask {
         Ask::Input(Input { kind: Some(input::Kind::Query(query)), .. }) => {
             shard.query(chain.clone(), query, deadline).await

@@ -85,8 +85,7 @@ impl Cluster {
         request: RespondWorkflowTaskCompletedRequest,
         deadline: Instant,
     ) -> Result<RespondWorkflowTaskCompletedResponse> {
-        let complete =
-            bristlecone_proto::chain::CompleteWorkflowTask { token: Some(token), request: Some(request) };
+        let complete = bristlecone_proto::chain::CompleteWorkflowTask { token: Some(token), request: Some(request) };
         let completed = match self.call(chain, input::Kind::CompleteWorkflowTask(complete), deadline).await? {
             ReplyKind::WorkflowTaskCompleted(completed) => completed,
             other => return Err(nonsense(&other)),

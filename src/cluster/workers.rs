@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bristlecone_proto::node::{
-    ListWorkersRequest, QueueKey, Request, ShutWorker, TaskKind, request, response,
-};
+use bristlecone_proto::node::{ListWorkersRequest, QueueKey, Request, ShutWorker, TaskKind, request, response};
 use bristlecone_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use bristlecone_proto::temporal::api::workflowservice::v1::ShutdownWorkerRequest;
 use parking_lot::Mutex;
@@ -44,7 +42,9 @@ impl Workers {
     pub(super) fn of(&self, namespace_id: &str) -> Vec<WorkerHeartbeat> {
         let now = Instant::now();
         let known = self.known.lock();
-        let live = known.iter().filter(|((namespace, _), (at, _))| namespace == namespace_id && now.duration_since(*at) < MEMORY);
+        let live = known
+            .iter()
+            .filter(|((namespace, _), (at, _))| namespace == namespace_id && now.duration_since(*at) < MEMORY);
         live.map(|(_, (_, heartbeat))| heartbeat.clone()).collect()
     }
 }
@@ -125,4 +125,3 @@ impl Cluster {
         self.meta().present_members().map(|member| member.node_id).filter(|node| *node != me).collect()
     }
 }
-

@@ -19,11 +19,7 @@ const MEMBERS_MAX: usize = 256;
 const NAMESPACES_MAX: usize = 10_000;
 
 /// The rows that the change writes, and the answer once they are applied. An empty batch changes nothing.
-pub fn decide(
-    view: &MetaView,
-    call: meta_call::Kind,
-    now: UnixNanos,
-) -> Result<(BatchBuilder, MetaReply), Rejection> {
+pub fn decide(view: &MetaView, call: meta_call::Kind, now: UnixNanos) -> Result<(BatchBuilder, MetaReply), Rejection> {
     let mut rows = BatchBuilder::new();
     let mut reply = MetaReply { cluster: Some(view.cluster.clone()), ..MetaReply::default() };
     match call {
@@ -132,7 +128,10 @@ fn allocate_node(
         ));
     }
     if view.present_members().count() >= MEMBERS_MAX {
-        return Err(reply::plain(reply::code::RESOURCE_EXHAUSTED, format!("the cluster has {MEMBERS_MAX} members, its limit")));
+        return Err(reply::plain(
+            reply::code::RESOURCE_EXHAUSTED,
+            format!("the cluster has {MEMBERS_MAX} members, its limit"),
+        ));
     }
     let mut cluster = view.cluster.clone();
     member.node_id = cluster.next_node_id;

@@ -121,9 +121,19 @@ mod tests {
 
     fn cluster(states: &[State], shards: u32, factor: u32) -> MetaView {
         let record = Cluster { replication_factor: factor, ..Cluster::default() };
-        let members: Vec<_> = (1..).zip(states).map(|(node_id, state)| Member { node_id, state: (*state).into(), ..Member::default() }).collect();
+        let members: Vec<_> = (1..)
+            .zip(states)
+            .map(|(node_id, state)| Member { node_id, state: (*state).into(), ..Member::default() })
+            .collect();
         let shards: Vec<_> = (0..shards)
-            .map(|n| Shard { group_id: u64::from(n) + 2, first_slot: n, end_slot: n + 1, replicas: vec![1], preferred_leader: 1, ..Shard::default() })
+            .map(|n| Shard {
+                group_id: u64::from(n) + 2,
+                first_slot: n,
+                end_slot: n + 1,
+                replicas: vec![1],
+                preferred_leader: 1,
+                ..Shard::default()
+            })
             .collect();
         let mut view = MetaView::default();
         for member in &members {

@@ -53,9 +53,8 @@ impl Disk {
         let space = self.vfs.space(dir).ok()?;
         self.free.store(space.free, Ordering::Relaxed);
         let needed = if shedding { free_min(space) / 4 * 5 } else { free_min(space) };
-        (space.free < needed).then(|| {
-            format!("the disk has {} MiB free, {} are needed", space.free >> 20, free_min(space) >> 20)
-        })
+        (space.free < needed)
+            .then(|| format!("the disk has {} MiB free, {} are needed", space.free >> 20, free_min(space) >> 20))
     }
 
     /// Bytes used by this node, and free bytes.

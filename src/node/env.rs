@@ -63,7 +63,14 @@ impl Env {
                 (vfs, Arc::new(state), None)
             }
         };
-        let env = Self::new(Arc::new(TcpNetwork), vfs, state, Arc::new(SystemClock), Arc::new(SystemEntropy), Tasks::threaded());
+        let env = Self::new(
+            Arc::new(TcpNetwork),
+            vfs,
+            state,
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy),
+            Tasks::threaded(),
+        );
         Ok(Self { _lock: lock, ..env })
     }
 

@@ -55,7 +55,8 @@ pub async fn identify(config: &NodeConfig, env: &Env, peers: &Peers, me: &Member
     match &config.role {
         Role::Restart => bail!("the data directory has no identity"),
         Role::Bootstrap { .. } => {
-            let key: Vec<u8> = [env.entropy.next(), env.entropy.next()].iter().flat_map(|bits| bits.to_be_bytes()).collect();
+            let key: Vec<u8> =
+                [env.entropy.next(), env.entropy.next()].iter().flat_map(|bits| bits.to_be_bytes()).collect();
             let identity = NodeIdentity {
                 format: FORMAT,
                 cluster_id: uuid(),

@@ -101,7 +101,9 @@ impl DataDir {
         }
         self.require_empty()?;
         match role {
-            Role::Restart => bail!("the data directory is empty: say --bootstrap to found a cluster, or --join to join one"),
+            Role::Restart => {
+                bail!("the data directory is empty: say --bootstrap to found a cluster, or --join to join one")
+            }
             Role::Bootstrap { .. } => self.replace("founding", b""),
             Role::Join { .. } if self.vfs.exists(&self.dir.join("join"))? => Ok(()),
             Role::Join { .. } => self.replace("join", fresh_key.as_bytes()),

@@ -145,7 +145,8 @@ async fn is_member_still(parts: &Parts, view: &MetaView, group: &Group) -> bool 
         let request = Request { timeout_ms: 0, kind: Some(request::Kind::Status(StatusRequest {})) };
         let Ok(answer) = parts.peers.call(*node, request, Duration::from_secs(1)).await else { continue };
         let Some(response::Kind::Status(status)) = answer.kind else { continue };
-        let leads = |status: &&bristlecone_proto::node::GroupStatus| status.group_id == group.id() && status.leader == *node;
+        let leads =
+            |status: &&bristlecone_proto::node::GroupStatus| status.group_id == group.id() && status.leader == *node;
         if let Some(status) = status.groups.iter().find(leads) {
             return status.voters.contains(&parts.me) || status.learners.contains(&parts.me);
         }
@@ -208,15 +209,11 @@ async fn keep_shard(
     }
 }
 
-async fn keep_meta(
-    cluster: &Cluster,
-    view: &MetaView,
-    group: &Group,
-    answering: &BTreeSet<u64>,
-) -> Result<(), String> {
+async fn keep_meta(cluster: &Cluster, view: &MetaView, group: &Group, answering: &BTreeSet<u64>) -> Result<(), String> {
     let parts = cluster.parts();
     let members: BTreeSet<u64> = view.present_members().map(|member| member.node_id).collect();
-    let stays = |node: &u64| view.member(*node).is_some_and(|member| matches!(member.state(), State::Active | State::Draining));
+    let stays =
+        |node: &u64| view.member(*node).is_some_and(|member| matches!(member.state(), State::Active | State::Draining));
     let current = group.status();
     // Those that vote already keep voting: every change costs two entries.
     let mut candidates: Vec<u64> = members.iter().copied().filter(stays).collect();
@@ -329,7 +326,9 @@ async fn report(cluster: Cluster, me: Member) {
         let deadline = Instant::now() + STEP_TIME;
         match cluster.meta_call(meta_call::Kind::UpdateMember(member.clone()), deadline).await {
             Ok(_) => return,
-            Err(rejection) => tracing::debug!(reason = rejection.message, "the cluster does not know where this node is"),
+            Err(rejection) => {
+                tracing::debug!(reason = rejection.message, "the cluster does not know where this node is")
+            }
         }
         tokio::time::sleep(PASS).await;
     }

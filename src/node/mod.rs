@@ -202,8 +202,7 @@ fn assemble(
     let group = groups.group(META_GROUP).expect("the node was just given its replica of the meta group");
     let (meta, mouth) = Meta::new(me, group, view.clone(), peers.clone(), Arc::clone(&env.clock));
     let shards = Shards::default();
-    let queues =
-        Queues::new(me, peers.clone(), shards.clone(), env.tasks.clone(), Arc::clone(&env.clock));
+    let queues = Queues::new(me, peers.clone(), shards.clone(), env.tasks.clone(), Arc::clone(&env.clock));
     let surroundings = Arc::new(Surroundings {
         me,
         store: Arc::clone(&env.state),

@@ -191,13 +191,14 @@ impl Brokers {
     pub fn describe(&self, key: &QueueKey, wall: UnixNanos) -> QueueDescription {
         let Some(queue) = self.queues.get(key) else { return QueueDescription::default() };
         let oldest_seen = wall - i64::try_from(MEMORY.as_nanos()).unwrap_or(i64::MAX);
-        let pollers = queue.pollers.iter().filter(|(_, (at, _))| *at >= oldest_seen).map(|(identity, (at, poll))| PollerInfo {
-            last_access_time: Some(timestamp(*at)),
-            identity: identity.clone(),
-            rate_per_second: 100_000.0,
-            worker_version_capabilities: poll.version.clone(),
-            deployment_options: poll.deployment.clone(),
-        });
+        let pollers =
+            queue.pollers.iter().filter(|(_, (at, _))| *at >= oldest_seen).map(|(identity, (at, poll))| PollerInfo {
+                last_access_time: Some(timestamp(*at)),
+                identity: identity.clone(),
+                rate_per_second: 100_000.0,
+                worker_version_capabilities: poll.version.clone(),
+                deployment_options: poll.deployment.clone(),
+            });
         let count: u64 = queue.backlogs.values().map(|b| b.count).sum();
         let oldest = queue.backlogs.values().filter_map(|b| b.oldest).min();
         let age = oldest.map_or(0, |oldest| (wall - oldest).max(0));
@@ -301,7 +302,12 @@ mod tests {
     }
 
     fn task(run: &str, priority: u32, scheduled: i64) -> OfferedTask {
-        OfferedTask { run_id: run.into(), priority, scheduled_time: Some(timestamp(scheduled)), ..OfferedTask::default() }
+        OfferedTask {
+            run_id: run.into(),
+            priority,
+            scheduled_time: Some(timestamp(scheduled)),
+            ..OfferedTask::default()
+        }
     }
 
     fn offer(tasks: Vec<OfferedTask>) -> Offer {

@@ -95,8 +95,7 @@ impl Polls {
     /// Ends the polls that the predicate names, as if their time were up.
     pub fn end(&self, matches: impl Fn(&QueueKey, &Poll) -> bool) {
         let mut waiting = self.waiting.lock();
-        let ended: Vec<u64> =
-            waiting.iter().filter(|(_, w)| matches(&w.queue, &w.poll)).map(|(id, _)| *id).collect();
+        let ended: Vec<u64> = waiting.iter().filter(|(_, w)| matches(&w.queue, &w.poll)).map(|(id, _)| *id).collect();
         for id in ended {
             if let Some(waiting) = waiting.remove(&id) {
                 // The receiver may be gone: then the poll is over anyway.

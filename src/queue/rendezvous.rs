@@ -10,7 +10,6 @@ pub fn first(queue: &QueueKey, members: &[u64]) -> Option<u64> {
     members.iter().copied().max_by_key(|member| (xxh3_64_with_seed(&member.to_be_bytes(), queue), *member))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

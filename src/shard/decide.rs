@@ -15,9 +15,7 @@ use bristlecone_proto::node::{self, QueryDelivery, WorkflowDelivery};
 use bristlecone_proto::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;
-use bristlecone_proto::temporal::api::workflowservice::v1::{
-    QueryWorkflowResponse, RespondQueryTaskCompletedRequest,
-};
+use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowResponse, RespondQueryTaskCompletedRequest};
 use tokio::time::Instant;
 
 use super::actor::{Actor, refuse};
@@ -340,7 +338,8 @@ impl Actor {
                 let limit = self.around.limits.buffered_queries_max;
                 let Some(live) = self.chains.loaded(key) else { return };
                 if live.queries.len() >= limit.max(1) {
-                    let busy = reply::busy_workflow("consistent query buffer is full, cannot accept new consistent queries");
+                    let busy =
+                        reply::busy_workflow("consistent query buffer is full, cannot accept new consistent queries");
                     let reply = reply::rejected(busy);
                     return self.pending.release(Release::Reply { respond: query.respond, reply });
                 }
@@ -430,9 +429,7 @@ impl Actor {
     }
 }
 
-fn named_run(
-    execution: Option<&bristlecone_proto::temporal::api::common::v1::WorkflowExecution>,
-) -> Vec<String> {
+fn named_run(execution: Option<&bristlecone_proto::temporal::api::common::v1::WorkflowExecution>) -> Vec<String> {
     execution.map(|execution| execution.run_id.clone()).into_iter().collect()
 }
 

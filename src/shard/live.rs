@@ -39,7 +39,15 @@ pub struct Live {
 
 impl Live {
     pub fn new(chain: Chain) -> Self {
-        Self { chain, recent: Recent::default(), queries: Vec::new(), waiters: Vec::new(), failures: 0, in_flight: false, unknown_runs: BTreeSet::new() }
+        Self {
+            chain,
+            recent: Recent::default(),
+            queries: Vec::new(),
+            waiters: Vec::new(),
+            failures: 0,
+            in_flight: false,
+            unknown_runs: BTreeSet::new(),
+        }
     }
 
     fn is_needed(&self) -> bool {

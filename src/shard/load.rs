@@ -57,7 +57,9 @@ pub fn run(rows: &(impl Read + ?Sized), slot: Slot, id: &ChainId, run_id: &str) 
     })?;
     let mut chain = loader.finish();
     let Some(run) = chain.runs.remove(run_id) else {
-        return Err(LoadError::Damaged(format!("run {run_id} has a history and no head, or does not begin with its start")));
+        return Err(LoadError::Damaged(format!(
+            "run {run_id} has a history and no head, or does not begin with its start"
+        )));
     };
     let run = std::sync::Arc::unwrap_or_clone(run);
     // A slot holds many chains; a run id names one run of one of them.
@@ -69,11 +71,7 @@ fn chain_row(key: Key<'_>, value: Bytes) -> Result<Row, DecodeError> {
     Ok(match row {
         ChainRow::Record => Row::Chain(Some(record::Chain::decode(value)?)),
         ChainRow::Receipt { namespace, workflow, sequence } => Row::Receipt {
-            key: ReceiptKey {
-                namespace_id: namespace.to_string(),
-                workflow_id: workflow.into_owned(),
-                sequence,
-            },
+            key: ReceiptKey { namespace_id: namespace.to_string(), workflow_id: workflow.into_owned(), sequence },
             receipt: Some(record::Receipt::decode(value)?.into()),
         },
     })
@@ -93,12 +91,16 @@ fn run_row(run_id: &str, row: RunRow<'_>, value: Bytes) -> Result<Row, DecodeErr
         RunRow::Child { event } => {
             Row::Child { run_id, initiated_event_id: event, child: Some(record::Child::decode(value)?.into()) }
         }
-        RunRow::ExternalSignal { event } => {
-            Row::ExternalSignal { run_id, initiated_event_id: event, external: Some(record::External::decode(value)?.into()) }
-        }
-        RunRow::ExternalCancel { event } => {
-            Row::ExternalCancel { run_id, initiated_event_id: event, external: Some(record::External::decode(value)?.into()) }
-        }
+        RunRow::ExternalSignal { event } => Row::ExternalSignal {
+            run_id,
+            initiated_event_id: event,
+            external: Some(record::External::decode(value)?.into()),
+        },
+        RunRow::ExternalCancel { event } => Row::ExternalCancel {
+            run_id,
+            initiated_event_id: event,
+            external: Some(record::External::decode(value)?.into()),
+        },
         RunRow::Buffered { arrival } => {
             Row::Buffered { run_id, arrival, event: Some(HistoryEvent::decode(value)?.into()) }
         }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use bristlecone_proto::chain::{ChainId, Input, Poll, Reply, StartActivity, StartWorkflowTask, input};
 use bristlecone_proto::node::{self, OfferedTask, QueueKey};
-use bristlecone_proto::temporal::api::workflowservice::v1::{
-    QueryWorkflowRequest, RespondQueryTaskCompletedRequest,
-};
+use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowRequest, RespondQueryTaskCompletedRequest};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -266,7 +264,8 @@ mod tests {
         mailbox.push(wake("busy", 0)).expect_err("the lane is full");
         let mut taken = VecDeque::new();
         mailbox.take(Lane::Completions, 5, &mut taken);
-        let order: Vec<_> = taken.iter().map(|mail| (mail.chain.namespace_id.as_str(), mail.chain.workflow_id.as_str())).collect();
+        let order: Vec<_> =
+            taken.iter().map(|mail| (mail.chain.namespace_id.as_str(), mail.chain.workflow_id.as_str())).collect();
         assert_eq!(order, [("busy", "0"), ("quiet", "0"), ("busy", "1"), ("quiet", "1"), ("busy", "2")]);
         assert_eq!(mailbox.drain().len(), LANE_MAX - 5);
         assert!(mailbox.drain().is_empty());

@@ -8,6 +8,7 @@
 //! commit.rs    what follows an applied batch        backlog.rs    tasks that wait, by queue
 //! live.rs      chains in memory                     outbox.rs     effects on other chains
 //! queries.rs   queries that wait for a worker       history.rs    reading events
+//! retention.rs closed runs that are old enough to go
 //! ```
 //!
 //! # Contract
@@ -31,6 +32,7 @@ mod load;
 mod mailbox;
 mod outbox;
 mod queries;
+mod retention;
 mod rows;
 mod visibility;
 
@@ -41,9 +43,7 @@ use bristlecone_machine::Limits;
 use bristlecone_proto::chain::{ChainId, Input, Reply, StickyUnavailable, input};
 use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{AwaitHistory, Claim, ClaimResult, Undelivered};
-use bristlecone_proto::temporal::api::workflowservice::v1::{
-    QueryWorkflowRequest, RespondQueryTaskCompletedRequest,
-};
+use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowRequest, RespondQueryTaskCompletedRequest};
 use bristlecone_raft::Group;
 use bristlecone_storage::runtime::{Clock, Entropy, Tasks};
 use bristlecone_storage::state::StateStore;
@@ -281,10 +281,11 @@ impl Shards {
 
     /// Nobody has the task that was started.
     pub fn undelivered(&self, undelivered: Undelivered) {
-        let Undelivered { chain: Some(chain), undo: Some(Input { kind: Some(kind), .. }) } = undelivered else { return };
+        let Undelivered { chain: Some(chain), undo: Some(Input { kind: Some(kind), .. }) } = undelivered else {
+            return;
+        };
         if let Some(shard) = self.of_chain(&chain) {
             shard.tell(chain, kind);
         }
     }
 }
-

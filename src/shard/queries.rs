@@ -170,7 +170,12 @@ impl Queries {
 }
 
 /// A worker's answer as the caller gets it.
-pub fn answer(result_type: QueryResultType, answer: Option<Payloads>, message: &str, failure: Option<Failure>) -> Reply {
+pub fn answer(
+    result_type: QueryResultType,
+    answer: Option<Payloads>,
+    message: &str,
+    failure: Option<Failure>,
+) -> Reply {
     match result_type {
         QueryResultType::Answered => reply::of(ReplyKind::Query(QueryWorkflowResponse {
             query_result: answer,

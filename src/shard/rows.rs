@@ -9,8 +9,8 @@ use bristlecone_machine::row::{TaskKey, TaskKind};
 use bristlecone_proto::chain::ChainId;
 use bristlecone_proto::node;
 use bristlecone_proto::temporal::api::history::v1::History;
-use bristlecone_storage::state::keys::{self, ChainRow, Id, Key, RunRow, Slot, Text};
 use bristlecone_storage::state::BatchBuilder;
+use bristlecone_storage::state::keys::{self, ChainRow, Id, Key, RunRow, Slot, Text};
 use bytes::Bytes;
 use prost::Message;
 

@@ -44,7 +44,14 @@ pub fn order_of(run: &Visibility) -> (Reverse<i64>, Reverse<i64>) {
 
 fn index_rows<'a>(namespace_id: &'a str, run_id: &'a str, run: &'a Visibility) -> Vec<Key<'a>> {
     let (close, start) = order_of(run);
-    let row = |attribute, value| Key::Index { namespace: Id::new(namespace_id), attribute, value, close, start, run: Id::new(run_id) };
+    let row = |attribute, value| Key::Index {
+        namespace: Id::new(namespace_id),
+        attribute,
+        value,
+        close,
+        start,
+        run: Id::new(run_id),
+    };
     let keyword = |value: &'a str| IndexValue::Keyword { value: Text::from(value) };
     let mut rows = vec![
         row(Attribute::All, IndexValue::Absent),

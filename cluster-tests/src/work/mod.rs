@@ -9,8 +9,8 @@ use temporalio_sdk::WorkerOptions;
 pub use activities::{Activities, WAITING, last_end};
 pub use parents::{CancelsOther, Leaves, Parent};
 pub use workflows::{
-    AwaitsOutside, CancelsActivity, CleansUp, CountsDown, Doubles, Fails, FailsOnce, Greeting, Inbox, LocalActivities, Retries,
-    Sleeper, Timeouts, Timers,
+    AwaitsOutside, CancelsActivity, CleansUp, CountsDown, Doubles, Fails, FailsOnce, Greeting, Inbox, LocalActivities,
+    Retries, Sleeper, Timeouts, Timers,
 };
 
 /// A worker with all of them.

@@ -1,9 +1,7 @@
 //! Workflows that deal with other workflows.
 
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_sdk::{
-    ChildWorkflowOptions, ParentClosePolicy, SignalWorkflowOptions, WorkflowContext, WorkflowResult,
-};
+use temporalio_sdk::{ChildWorkflowOptions, ParentClosePolicy, SignalWorkflowOptions, WorkflowContext, WorkflowResult};
 
 use super::workflows::{Fails, Greeting, Inbox, Sleeper};
 
@@ -61,8 +59,10 @@ impl Leaves {
             ("terminate", ParentClosePolicy::Terminate),
             ("cancel", ParentClosePolicy::RequestCancel),
         ] {
-            let options =
-                ChildWorkflowOptions::builder().workflow_id(format!("{prefix}-{name}")).parent_close_policy(policy).build();
+            let options = ChildWorkflowOptions::builder()
+                .workflow_id(format!("{prefix}-{name}"))
+                .parent_close_policy(policy)
+                .build();
             ctx.start_child_workflow(Sleeper::run, (), options).await?;
         }
         Ok(())

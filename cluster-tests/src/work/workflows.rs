@@ -6,8 +6,8 @@ use temporalio_common::RetryPolicy;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_sdk::{
     ActivityCancellationType, ActivityCloseTimeouts, ActivityExecutionError, ActivityOptions, ApplicationFailure,
-    CancellableFuture, ContinueAsNewOptions, LocalActivityOptions, SyncWorkflowContext, TimerResult, WorkflowCancellationToken,
-    WorkflowContext, WorkflowContextView, WorkflowResult,
+    CancellableFuture, ContinueAsNewOptions, LocalActivityOptions, SyncWorkflowContext, TimerResult,
+    WorkflowCancellationToken, WorkflowContext, WorkflowContextView, WorkflowResult,
 };
 
 use super::Activities;
@@ -17,7 +17,10 @@ const LONG: Duration = Duration::from_secs(60);
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn fast_retry() -> RetryPolicy {
-    RetryPolicy::builder().initial_interval(Duration::from_millis(50)).maximum_interval(Duration::from_millis(200)).build()
+    RetryPolicy::builder()
+        .initial_interval(Duration::from_millis(50))
+        .maximum_interval(Duration::from_millis(200))
+        .build()
 }
 
 fn no_retry() -> RetryPolicy {
@@ -77,7 +80,12 @@ pub struct Retries;
 impl Retries {
     #[run]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<(u32, u32, Vec<String>)> {
-        let retried = || ActivityOptions::with_start_to_close_timeout(LONG).retry_policy(fast_retry()).heartbeat_timeout(LONG).build();
+        let retried = || {
+            ActivityOptions::with_start_to_close_timeout(LONG)
+                .retry_policy(fast_retry())
+                .heartbeat_timeout(LONG)
+                .build()
+        };
         let third = ctx.execute_activity(Activities::fail_until, 3u32, retried()).await?;
         let resumed = ctx.execute_activity(Activities::count, 10u32, retried()).await?;
         let mut failures = Vec::new();
@@ -121,7 +129,10 @@ impl Timeouts {
                 .schedule_to_start_timeout(SHORT)
                 .task_queue("nobody-polls-this".to_string())
                 .build(),
-            ActivityOptions::with_start_to_close_timeout(LONG).heartbeat_timeout(SHORT).retry_policy(no_retry()).build(),
+            ActivityOptions::with_start_to_close_timeout(LONG)
+                .heartbeat_timeout(SHORT)
+                .retry_policy(no_retry())
+                .build(),
         ];
         let mut caught = Vec::new();
         for options in all {
@@ -237,9 +248,11 @@ impl LocalActivities {
     #[run]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<(String, u32, bool, bool)> {
         let options = |retry| LocalActivityOptions::builder().start_to_close_timeout(LONG).retry_policy(retry).build();
-        let greeting = ctx.execute_local_activity(Activities::greet, "local".to_string(), options(fast_retry())).await?;
+        let greeting =
+            ctx.execute_local_activity(Activities::greet, "local".to_string(), options(fast_retry())).await?;
         let third = ctx.execute_local_activity(Activities::fail_until, 3u32, options(fast_retry())).await?;
-        let failed = ctx.execute_local_activity(Activities::fail_for_good, "broken".to_string(), options(no_retry())).await;
+        let failed =
+            ctx.execute_local_activity(Activities::fail_for_good, "broken".to_string(), options(no_retry())).await;
         let patched = ctx.patched("a-marker");
         Ok((greeting, third, failed.is_err(), patched))
     }
@@ -257,8 +270,9 @@ impl CleansUp {
         if ctx.timer(FOREVER).await != TimerResult::Cancelled {
             return Ok("slept".to_string());
         }
-        let options =
-            ActivityOptions::with_start_to_close_timeout(LONG).cancellation_token(WorkflowCancellationToken::new()).build();
+        let options = ActivityOptions::with_start_to_close_timeout(LONG)
+            .cancellation_token(WorkflowCancellationToken::new())
+            .build();
         Ok(ctx.execute_activity(Activities::greet, "cleanup".to_string(), options).await?)
     }
 }

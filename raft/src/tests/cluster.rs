@@ -8,9 +8,7 @@ use std::time::Duration;
 use bristlecone_proto::record;
 use bristlecone_storage::log::{Log, LogOptions};
 use bristlecone_storage::runtime::{Entropy, Tasks};
-use bristlecone_storage::state::{
-    Batch, BatchBuilder, Direction, Limit, ModelOptions, ModelStore, Read, StateStore,
-};
+use bristlecone_storage::state::{Batch, BatchBuilder, Direction, Limit, ModelOptions, ModelStore, Read, StateStore};
 use bristlecone_storage::vfs::ModelVfs;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -18,7 +16,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::network::Network;
 use crate::shared::slots;
-use crate::{Applied, Decision, Env, Epoch, Group, GroupId, Groups, Members, NodeId, Observer, ProposeError, RaftConfig};
+use crate::{
+    Applied, Decision, Env, Epoch, Group, GroupId, Groups, Members, NodeId, Observer, ProposeError, RaftConfig,
+};
 
 /// Patience with a cluster that should do something, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -98,10 +98,9 @@ async fn rows_ahead_of_the_log_reset_it() {
     for number in 0..10u32 {
         shard.put(1, "b", &number.to_le_bytes()).await.expect("a decision");
     }
-    cluster.until("the follower to apply", |cluster| {
-        cluster.group(follower, 1).applied() == shard.group.applied()
-    })
-    .await;
+    cluster
+        .until("the follower to apply", |cluster| cluster.group(follower, 1).applied() == shard.group.applied())
+        .await;
     cluster.node(follower).store.flush_some(usize::MAX).expect("flushed");
     let applied = cluster.group(follower, 1).applied();
     cluster.crash(follower);

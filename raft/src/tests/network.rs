@@ -122,13 +122,7 @@ impl Network {
 }
 
 /// Carries the frames of one lane in order; answers find their way back in any order.
-async fn deliver(
-    network: Network,
-    from: NodeId,
-    to: NodeId,
-    lane: Lane,
-    mut parcels: mpsc::UnboundedReceiver<Parcel>,
-) {
+async fn deliver(network: Network, from: NodeId, to: NodeId, lane: Lane, mut parcels: mpsc::UnboundedReceiver<Parcel>) {
     while let Some(parcel) = parcels.recv().await {
         sleep_until(parcel.due).await;
         if !network.passes(from, to) {

@@ -71,7 +71,8 @@ impl Target {
             bail!("TLS is asked for (--tls or TEMPORAL_TLS), and this version has none yet");
         }
         let bearer = self.api_key.as_ref().map(|key| format!("Bearer {key}").parse()).transpose();
-        let key = ApiKey { bearer: bearer.map_err(|_| anyhow!("the API key has characters that a header cannot have"))? };
+        let key =
+            ApiKey { bearer: bearer.map_err(|_| anyhow!("the API key has characters that a header cannot have"))? };
         let mut failures = Vec::new();
         for address in self.addresses()? {
             let endpoint = Endpoint::from_shared(format!("http://{address}"));
@@ -162,7 +163,12 @@ mod tests {
 
     #[test]
     fn members_are_found_by_id_and_name() {
-        let member = |node_id, name: &str, state: State| Member { node_id, name: name.into(), state: state.into(), ..Member::default() };
+        let member = |node_id, name: &str, state: State| Member {
+            node_id,
+            name: name.into(),
+            state: state.into(),
+            ..Member::default()
+        };
         let members = vec![
             member(1, "a", State::Removed),
             member(2, "a", State::Active),

@@ -107,7 +107,12 @@ pub(super) mod tests {
         ClusterStatusResponse {
             cluster: Some(Cluster { replication_factor: 3, ..Cluster::default() }),
             members: (1..=3).map(member).collect(),
-            shards: vec![Shard { group_id: META_GROUP + 1, end_slot: 1024, replicas: vec![1, 2, 3], ..Shard::default() }],
+            shards: vec![Shard {
+                group_id: META_GROUP + 1,
+                end_slot: 1024,
+                replicas: vec![1, 2, 3],
+                ..Shard::default()
+            }],
             nodes: (1..=3).map(|node| (node, reply(node))).collect(),
             answered_by: 1,
         }
@@ -121,7 +126,10 @@ pub(super) mod tests {
     fn a_dead_leader_is_named() {
         let mut status = three_nodes();
         status.nodes.remove(&1);
-        assert_eq!(problems_of(status), ["node 1 is unreachable", "shard 2 has no leader", "shard 2 has 2 of 3 replicas"]);
+        assert_eq!(
+            problems_of(status),
+            ["node 1 is unreachable", "shard 2 has no leader", "shard 2 has 2 of 3 replicas"]
+        );
     }
 
     #[test]
@@ -145,7 +153,9 @@ pub(super) mod tests {
     #[test]
     fn what_nodes_say_of_themselves_is_passed_on() {
         let mut status = three_nodes();
-        let node = |status: &mut ClusterStatusResponse, id| status.nodes.get(&id).and_then(|reply| reply.node.clone()).expect("there");
+        let node = |status: &mut ClusterStatusResponse, id| {
+            status.nodes.get(&id).and_then(|reply| reply.node.clone()).expect("there")
+        };
         let shedding = NodeStatus { shedding: "the disk is nearly full".into(), ..node(&mut status, 1) };
         let starting = NodeStatus { ready: false, ..node(&mut status, 2) };
         for (id, changed) in [(1, shedding), (2, starting)] {

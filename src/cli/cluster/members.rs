@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::client::{self, ASK_TIME, Target};
 use super::super::Outcome;
+use super::client::{self, ASK_TIME, Target};
 use super::view::{ClusterView, list};
 use super::{Output, table};
 

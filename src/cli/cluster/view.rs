@@ -82,7 +82,8 @@ pub(super) struct ReplicaView {
 impl ClusterView {
     pub(super) fn new(status: ClusterStatusResponse) -> Self {
         let groups = groups(&status);
-        let nodes = status.members.iter().map(|member| NodeView::new(member, status.nodes.get(&member.node_id), &groups));
+        let nodes =
+            status.members.iter().map(|member| NodeView::new(member, status.nodes.get(&member.node_id), &groups));
         let cluster = status.cluster.clone().unwrap_or_default();
         let mut view = Self {
             cluster_id: cluster.cluster_id,
@@ -289,7 +290,8 @@ mod tests {
     #[test]
     fn the_highest_term_says_who_leads() {
         let mut status = three_nodes();
-        let group = status.nodes.get_mut(&2).and_then(|node| node.groups.get_mut(1)).expect("the shard's replica on node 2");
+        let group =
+            status.nodes.get_mut(&2).and_then(|node| node.groups.get_mut(1)).expect("the shard's replica on node 2");
         (group.leader, group.term) = (2, 9);
         let view = ClusterView::new(status);
         assert_eq!(view.groups.get(1).map(|group| (group.leader, group.term)), Some((Some(2), 9)));
