@@ -206,12 +206,10 @@ fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityS
 }
 
 fn pause(pending: &record::Activity) -> Option<PauseInfo> {
-    let manual =
-        pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
-    pending.paused.then_some(PauseInfo {
-        pause_time: pending.paused_time,
-        paused_by: Some(pause_info::PausedBy::Manual(manual)),
-    })
+    let manual = pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
+    pending
+        .paused
+        .then_some(PauseInfo { pause_time: pending.paused_time, paused_by: Some(pause_info::PausedBy::Manual(manual)) })
 }
 
 fn options(pending: &record::Activity, policy: RetryPolicy) -> ActivityOptions {

@@ -37,14 +37,14 @@ use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send, WorkflowT
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Link, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::EventType;
-use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 
 use crate::chain::{Chain, ReceiptKey, Run};
+use crate::new_run::NewRun;
 use crate::stamp::{Stamp, UnixNanos};
 use crate::terminate::{self, Terminate};
-use crate::new_run::NewRun;
 use crate::{Step, event, fold, ids, reply};
 
 pub(crate) struct Draft<'a> {

@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn run_ids_are_version_7_and_begin_with_the_time() {
         const MS: i64 = 1_000_000;
-        let ids: alloc::collections::BTreeSet<String> = (1..=1000).map(|n| run_id(0x0123_4567_89ab * MS, 7, n)).collect();
+        let ids: alloc::collections::BTreeSet<String> =
+            (1..=1000).map(|n| run_id(0x0123_4567_89ab * MS, 7, n)).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| is_uuid(id) && id.starts_with("01234567-89ab-7")));
         assert!(ids.iter().all(|id| b"89ab".contains(&id.as_bytes()[19])));

@@ -202,7 +202,8 @@ impl Loader {
 
 impl Parts {
     fn assemble(self, run_id: &str) -> Option<Run> {
-        let run = fold::start::assemble(run_id, &self.first_event?, self.head?.into(), self.fields.unwrap_or_default())?;
+        let run =
+            fold::start::assemble(run_id, &self.first_event?, self.head?.into(), self.fields.unwrap_or_default())?;
         let mut run = Run {
             activities: self.activities,
             timers: self.timers,

@@ -160,20 +160,15 @@ pub(crate) fn first_backoff(draft: &Draft<'_>, request: &StartWorkflowExecutionR
     cron::backoff(&request.cron_schedule, draft.now(), draft.now()).unwrap_or(0)
 }
 
-fn callbacks_fit(
-    draft: &Draft<'_>,
-    run_id: &str,
-    request: &StartWorkflowExecutionRequest,
-) -> Result<(), Rejection> {
+fn callbacks_fit(draft: &Draft<'_>, run_id: &str, request: &StartWorkflowExecutionRequest) -> Result<(), Rejection> {
     let run = draft.run(run_id);
     let most = draft.at().limits.callbacks_max;
     let attached = run.started.completion_callbacks.len() + run.head.attached_callbacks.len();
     if attached + request.completion_callbacks.len() <= most {
         return Ok(());
     }
-    let text = format!(
-        "cannot attach more than {most} callbacks to a workflow ({attached} callbacks already attached)"
-    );
+    let text =
+        format!("cannot attach more than {most} callbacks to a workflow ({attached} callbacks already attached)");
     Err(reply::failed_precondition(text))
 }
 
@@ -203,10 +198,7 @@ fn use_existing(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest, r
         event.links.clone_from(&request.links);
     }
     draft.add_event(run_id, event);
-    let reply = if options.attach_request_id {
-        answer::attached(&draft, request)
-    } else {
-        answer::existing(&draft, run_id)
-    };
+    let reply =
+        if options.attach_request_id { answer::attached(&draft, request) } else { answer::existing(&draft, run_id) };
     draft.finish(reply)
 }

@@ -95,9 +95,7 @@ fn completed(
     command.workflow_run_timeout = Some(run_timeout);
     if let Some(policy) = &command.retry_policy {
         let policy = validate::retry_policy::complete(policy).map_err(|error| {
-            bad(within.text(&format!(
-                "invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: {error}"
-            )))
+            bad(within.text(&format!("invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: {error}")))
         })?;
         command.retry_policy = Some(policy);
     }

@@ -66,7 +66,8 @@ fn check_texts(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>) -
 }
 
 fn check_timeouts(request: &mut StartWorkflowExecutionRequest, limits: &Limits) -> Result<(), Rejection> {
-    request.workflow_execution_timeout = timeout(request.workflow_execution_timeout, "WorkflowExecutionTimeoutSeconds")?;
+    request.workflow_execution_timeout =
+        timeout(request.workflow_execution_timeout, "WorkflowExecutionTimeoutSeconds")?;
     request.workflow_run_timeout = timeout(request.workflow_run_timeout, "WorkflowRunTimeoutSeconds")?;
     request.workflow_task_timeout = timeout(request.workflow_task_timeout, "WorkflowTaskTimeoutSeconds")?;
     let invalid = |text: String| reply::invalid_argument(text);
@@ -101,9 +102,7 @@ fn check_policies(request: &StartWorkflowExecutionRequest) -> Result<(), Rejecti
     }
     let options = request.on_conflict_options.as_ref();
     if options.is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id) {
-        return Err(reply::invalid_argument(
-            "attaching request ID is required for attaching completion callbacks",
-        ));
+        return Err(reply::invalid_argument("attaching request ID is required for attaching completion callbacks"));
     }
     Ok(())
 }

@@ -167,7 +167,13 @@ impl Commands {
         if let Some(token) = line.value("again").map(|name| self.tasks[name].clone()) {
             let (run_id, scheduled_event_id) = (token.run_id, token.scheduled_event_id);
             let (attempt, stamp) = (token.attempt, token.stamp);
-            return input::Kind::StartWorkflowTask(StartWorkflowTask { run_id, scheduled_event_id, attempt, stamp, poll });
+            return input::Kind::StartWorkflowTask(StartWorkflowTask {
+                run_id,
+                scheduled_event_id,
+                attempt,
+                stamp,
+                poll,
+            });
         }
         let (key, task) = self.offered(line, TaskKind::Workflow);
         input::Kind::StartWorkflowTask(StartWorkflowTask {
@@ -296,4 +302,3 @@ pub fn payloads(text: Option<&str>) -> Option<Payloads> {
 pub fn duration(nanos: Option<i64>) -> Option<Duration> {
     nanos.map(|nanos| Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 })
 }
-

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bristlecone_machine::row::TaskKind;
 use bristlecone_machine::Row;
+use bristlecone_machine::row::TaskKind;
 use bristlecone_proto::chain::{Reply, reply};
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -186,9 +186,9 @@ fn row_lines(row: &Row) -> Vec<String> {
         }
         Row::Visibility { before, now, .. } => {
             let status = |listed: &Option<_>| {
-                listed.as_ref().map_or("–".to_string(), |v: &bristlecone_proto::record::Visibility| {
-                    status_name(v.status)
-                })
+                listed
+                    .as_ref()
+                    .map_or("–".to_string(), |v: &bristlecone_proto::record::Visibility| status_name(v.status))
             };
             vec![format!("listed {} → {}", status(before), status(now))]
         }

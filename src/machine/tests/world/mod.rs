@@ -536,7 +536,10 @@ impl World {
         for workflow_id in self.shell.workflow_ids() {
             let paused = |run: &Run| run.activities.iter().any(|(_, activity)| activity.paused);
             if self.open_run(&workflow_id).as_ref().is_some_and(paused) {
-                self.send(&workflow_id, commands::unpause(WorkflowExecution { workflow_id: workflow_id.clone(), ..Default::default() }));
+                self.send(
+                    &workflow_id,
+                    commands::unpause(WorkflowExecution { workflow_id: workflow_id.clone(), ..Default::default() }),
+                );
                 busy = true;
             }
         }

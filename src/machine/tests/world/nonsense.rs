@@ -10,9 +10,10 @@ use bristlecone_proto::chain::{
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
-    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest, RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest,
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest,
+    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest, SignalWithStartWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    UnpauseActivityRequest, UpdateActivityOptionsRequest,
 };
 
 pub fn input(kind: u8, run_id: &str) -> Kind {
@@ -84,7 +85,9 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         38 => Kind::PauseActivity(PauseActivityRequest { execution: execution(), ..Default::default() }),
         39 => Kind::UnpauseActivity(UnpauseActivityRequest { execution: execution(), ..Default::default() }),
         40 => Kind::ResetActivity(ResetActivityRequest { execution: execution(), ..Default::default() }),
-        41 => Kind::UpdateActivityOptions(UpdateActivityOptionsRequest { execution: execution(), ..Default::default() }),
+        41 => {
+            Kind::UpdateActivityOptions(UpdateActivityOptionsRequest { execution: execution(), ..Default::default() })
+        }
         _ => Kind::Wake(Default::default()),
     }
 }
