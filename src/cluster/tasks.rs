@@ -10,7 +10,7 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{ActivityType, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::TaskQueueKind;
 use bristlecone_proto::temporal::api::history::v1::{History, HistoryEvent};
-use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::taskqueue::v1::{PollerScalingDecision, TaskQueue};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse, RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse, StartWorkflowExecutionRequest, StartWorkflowExecutionResponse,
@@ -36,7 +36,14 @@ impl Cluster {
     ) -> Result<Option<PollWorkflowTaskQueueResponse>> {
         let Some(delivered) = self.poll(namespace, TaskKind::Workflow, poll, deadline).await else { return Ok(None) };
         match delivered.task {
-            deliver::Task::Workflow(delivery) => self.workflow_task(namespace, delivery).map(Some),
+            deliver::Task::Workflow(delivery) => {
+                let task = self.workflow_task(namespace, delivery)?;
+                Ok(Some(PollWorkflowTaskQueueResponse {
+                    backlog_count_hint: delivered.backlog_count_hint,
+                    poller_scaling_decision: scaling(delivered.poller_delta),
+                    ..task
+                }))
+            }
             deliver::Task::Query(delivery) => self.query_task(namespace, delivery).map(Some),
             deliver::Task::Activity(_) => Ok(None),
         }
@@ -50,7 +57,10 @@ impl Cluster {
     ) -> Result<Option<PollActivityTaskQueueResponse>> {
         let Some(delivered) = self.poll(namespace, TaskKind::Activity, poll, deadline).await else { return Ok(None) };
         match delivered.task {
-            deliver::Task::Activity(started) => Ok(Some(self.activity_task(started))),
+            deliver::Task::Activity(started) => Ok(Some(PollActivityTaskQueueResponse {
+                poller_scaling_decision: scaling(delivered.poller_delta),
+                ..self.activity_task(started)
+            })),
             deliver::Task::Workflow(_) | deliver::Task::Query(_) => Ok(None),
         }
     }
@@ -263,6 +273,11 @@ impl Cluster {
             ..PollActivityTaskQueueResponse::default()
         }
     }
+}
+
+/// What the broker thinks of the number of the worker's polls.
+fn scaling(poller_delta: i32) -> Option<PollerScalingDecision> {
+    (poller_delta != 0).then_some(PollerScalingDecision { poll_request_delta_suggestion: poller_delta })
 }
 
 fn normal_queue(name: String) -> TaskQueue {

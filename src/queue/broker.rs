@@ -16,6 +16,8 @@ use bristlecone_proto::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueStats
 use bristlecone_storage::runtime::UnixNanos;
 use tokio::time::Instant;
 
+use super::pace::{Rate, Scaling};
+
 /// Tasks of one queue that are held; shards offer the others again later.
 const TASKS_MAX: usize = 4_096;
 /// Queues that one node brokers.
@@ -30,6 +32,8 @@ const MEMORY: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct Brokers {
     queues: HashMap<QueueKey, Queue>,
+    /// Queues whose rate lets no task go for so long.
+    throttled: Vec<(QueueKey, Duration)>,
 }
 
 #[derive(Debug)]
@@ -45,6 +49,13 @@ struct Queue {
     pollers: HashMap<String, (UnixNanos, Poll)>,
     /// Backlog of each shard as it said: count, scheduled time of the oldest.
     backlogs: HashMap<u64, Backlog>,
+    /// How fast tasks may go, when a worker asked for a limit.
+    rate: Option<Rate>,
+    /// Somebody will look again when the rate lets the next task go.
+    throttled: bool,
+    scaling: Scaling,
+    /// Wall time at an instant, as the last poll told it.
+    clock: (Instant, UnixNanos),
     used: Instant,
     last_poll: Instant,
     /// Its worker said goodbye.
@@ -61,6 +72,7 @@ struct Backlog {
 #[derive(Debug, Clone)]
 struct Waiting {
     poll: Poll,
+    since: Instant,
     until: Instant,
 }
 
@@ -92,6 +104,11 @@ pub struct Match {
     /// Who offered it.
     pub node: u64,
     pub group_id: u64,
+    /// Tasks that wait in the queue.
+    pub backlog_count: i64,
+    /// Polls that the worker should have more or fewer; 0: no opinion.
+    pub poller_delta: i32,
+    since: Instant,
     until: Instant,
 }
 
@@ -102,12 +119,34 @@ impl Brokers {
         let until = now + Duration::from_millis(register.left_ms);
         let Some(queue) = self.queue(&key, now) else { return Vec::new() };
         queue.note_poll(&poll, now, wall);
+        if let Some(per_second) = poll.tasks_per_second_max {
+            queue.set_rate(per_second, now);
+        }
         let id = (poll.node_id, poll.poll_id);
         if queue.claimed_polls.contains(&id) || queue.polls.iter().any(|w| (w.poll.node_id, w.poll.poll_id) == id) {
             return Vec::new();
         }
-        queue.polls.push_back(Waiting { poll, until });
-        queue.matches(&key, now)
+        queue.polls.push_back(Waiting { poll, since: now, until });
+        self.matches(&key, now)
+    }
+
+    /// Takes the queues whose rate holds tasks back, with the time for which it does.
+    pub fn take_throttled(&mut self) -> Vec<(QueueKey, Duration)> {
+        std::mem::take(&mut self.throttled)
+    }
+
+    /// The rate of a queue may let tasks go again.
+    pub fn unthrottle(&mut self, key: &QueueKey, now: Instant) -> Vec<Match> {
+        let Some(queue) = self.queues.get_mut(key) else { return Vec::new() };
+        queue.throttled = false;
+        self.matches(key, now)
+    }
+
+    fn matches(&mut self, key: &QueueKey, now: Instant) -> Vec<Match> {
+        let Some(queue) = self.queues.get_mut(key) else { return Vec::new() };
+        let (matches, pause) = queue.matches(key, now);
+        self.throttled.extend(pause.map(|pause| (key.clone(), pause)));
+        matches
     }
 
     pub fn cancel(&mut self, key: &QueueKey, node: u64, poll_ids: &[u64]) {
@@ -144,12 +183,12 @@ impl Brokers {
                 queue.tasks.pop_last();
             }
         }
-        (queue.matches(&key, now), orphans)
+        (self.matches(&key, now), orphans)
     }
 
     /// What became of a match.
     pub fn settle(&mut self, matched: Match, outcome: Outcome, now: Instant) -> Vec<Match> {
-        let Match { queue: key, poll, task, node, group_id, until } = matched;
+        let Match { queue: key, poll, task, node, group_id, since, until, .. } = matched;
         let Some(queue) = self.queue(&key, now) else { return Vec::new() };
         let order = TaskOrder::of(&task);
         queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
@@ -158,15 +197,15 @@ impl Brokers {
             Outcome::Started => {}
             // The poll waited longest already: it stays first.
             Outcome::Stale | Outcome::NoPollers | Outcome::Unspecified => {
-                queue.polls.push_front(Waiting { poll, until });
+                queue.polls.push_front(Waiting { poll, since, until });
             }
             // The shard offers again when it can; until then the poll takes other tasks.
             Outcome::Retry => {
-                queue.polls.push_front(Waiting { poll, until });
+                queue.polls.push_front(Waiting { poll, since, until });
                 tracing::debug!(node, group_id, queue = key.name, "a claim was not decided");
             }
         }
-        queue.matches(&key, now)
+        self.matches(&key, now)
     }
 
     /// Marks a sticky queue as left by its worker and takes its tasks out: offering node, group, task.
@@ -232,6 +271,10 @@ impl Queue {
             claimed_tasks: HashSet::new(),
             pollers: HashMap::new(),
             backlogs: HashMap::new(),
+            rate: None,
+            throttled: false,
+            scaling: Scaling::new(now),
+            clock: (now, 0),
             used: now,
             // A new broker does not know yet who polls.
             last_poll: now,
@@ -241,6 +284,7 @@ impl Queue {
 
     fn note_poll(&mut self, poll: &Poll, now: Instant, wall: UnixNanos) {
         self.used = now;
+        self.clock = (now, wall);
         self.last_poll = now;
         self.shut = false;
         if self.pollers.len() < POLLERS_MAX || self.pollers.contains_key(&poll.identity) {
@@ -251,26 +295,59 @@ impl Queue {
         }
     }
 
-    fn matches(&mut self, key: &QueueKey, now: Instant) -> Vec<Match> {
+    fn set_rate(&mut self, per_second: f64, now: Instant) {
+        match &mut self.rate {
+            Some(rate) => rate.set(per_second, now),
+            None => self.rate = Some(Rate::new(per_second, now)),
+        }
+    }
+
+    /// Pairs polls with tasks; also how long the rate holds the next task back, when nobody knows yet.
+    fn matches(&mut self, key: &QueueKey, now: Instant) -> (Vec<Match>, Option<Duration>) {
         let mut matches = Vec::new();
         while !self.tasks.is_empty() {
             let Some(waiting) = self.polls.pop_front() else { break };
             if waiting.until <= now {
                 continue;
             }
+            if let Some(Err(pause)) = self.rate.as_mut().map(|rate| rate.take(now)) {
+                self.polls.push_front(waiting);
+                let told = std::mem::replace(&mut self.throttled, true);
+                return (matches, (!told).then_some(pause));
+            }
             let Some((order, offered)) = self.tasks.pop_first() else { break };
             self.claimed_polls.insert((waiting.poll.node_id, waiting.poll.poll_id));
             self.claimed_tasks.insert(order);
+            let (backlog_count, poller_delta) = (self.backlog_left(), self.advice(waiting.since, now));
             matches.push(Match {
                 queue: key.clone(),
                 poll: waiting.poll,
                 task: offered.task,
                 node: offered.node,
                 group_id: offered.group_id,
+                backlog_count,
+                poller_delta,
+                since: waiting.since,
                 until: waiting.until,
             });
         }
-        matches
+        (matches, None)
+    }
+
+    /// Tasks that wait besides those that are being matched, as far as is known.
+    fn backlog_left(&self) -> i64 {
+        let held = self.tasks.len() as u64;
+        let said: u64 = self.backlogs.values().map(|backlog| backlog.count).sum();
+        let claimed = self.claimed_tasks.len() as u64;
+        i64::try_from(if held == 0 { 0 } else { held.max(said.saturating_sub(claimed)) }).unwrap_or(i64::MAX)
+    }
+
+    fn advice(&mut self, since: Instant, now: Instant) -> i32 {
+        let (at, wall) = self.clock;
+        let passed = i64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(i64::MAX);
+        let age = self.tasks.first_key_value().map(|(oldest, _)| wall.saturating_add(passed) - oldest.scheduled);
+        let age = age.map(|age| Duration::from_nanos(u64::try_from(age).unwrap_or(0)));
+        self.scaling.advice(now.saturating_duration_since(since), age, now)
     }
 }
 
@@ -343,6 +420,42 @@ mod tests {
         // A stale task is dropped; the poll still waits and takes the next one.
         assert!(brokers.settle(matched, Outcome::Stale, now).is_empty());
         assert_eq!(brokers.offer(1, offer(vec![task("b", 3, 2)]), now).0.len(), 1);
+    }
+
+    #[test]
+    fn a_rate_holds_tasks_back_and_says_so_once() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.offer(1, offer(vec![task("a", 3, 1), task("b", 3, 2), task("c", 3, 3)]), now);
+        let slow = |id| {
+            let mut register = poll(id, 60_000);
+            register.poll.as_mut().expect("it has one").tasks_per_second_max = Some(1.0);
+            register
+        };
+        assert_eq!(brokers.register(slow(1), now, 0).len(), 1);
+        assert!(brokers.take_throttled().is_empty());
+        assert!(brokers.register(slow(2), now, 0).is_empty());
+        assert!(brokers.register(slow(3), now, 0).is_empty());
+        assert_eq!(brokers.take_throttled(), [(key(), Duration::from_secs(1))]);
+        let later = now + Duration::from_secs(1);
+        let served = brokers.unthrottle(&key(), later);
+        assert_eq!(served.iter().map(|m| (m.poll.poll_id, m.task.run_id.as_str())).collect::<Vec<_>>(), [(2, "b")]);
+        assert_eq!(brokers.take_throttled().len(), 1, "the third waits for the next second");
+    }
+
+    #[test]
+    fn a_worker_hears_whether_more_polls_would_help() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.register(poll(1, 60_000), now, 0);
+        let later = now + Duration::from_secs(2);
+        let (matches, _) = brokers.offer(1, offer(vec![task("a", 3, 1), task("b", 3, 2)]), later);
+        assert_eq!(matches.iter().map(|m| (m.poller_delta, m.backlog_count)).collect::<Vec<_>>(), [(-1, 1)]);
+        let matches = brokers.register(poll(2, 60_000), later, 10_000_000_000);
+        assert_eq!(matches.iter().map(|m| (m.poller_delta, m.backlog_count)).collect::<Vec<_>>(), [(0, 0)]);
+        brokers.offer(1, offer(vec![task("c", 3, 1), task("d", 3, 2)]), later);
+        let matches = brokers.register(poll(3, 60_000), later, 10_000_000_000);
+        assert_eq!(matches.iter().map(|m| m.poller_delta).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

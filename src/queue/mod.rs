@@ -4,6 +4,7 @@
 //! ```text
 //! polls.rs    the polls that wait on this node, and what is delivered to them
 //! broker.rs   the queues that this node brokers: polls × offers → claims
+//! pace.rs     how fast tasks may go, and advice on the number of polls
 //! ```
 //!
 //! # Contract
@@ -16,6 +17,7 @@
 //! `peer` (notices, claims), `shard` (local claims).
 
 mod broker;
+mod pace;
 mod polls;
 mod rendezvous;
 
@@ -237,6 +239,15 @@ impl Queues {
     }
 
     fn claim_all(&self, matches: Vec<broker::Match>) {
+        let throttled = self.inner.brokers.lock().take_throttled();
+        for (queue, pause) in throttled {
+            let queues = self.clone();
+            self.inner.tasks.spawn(async move {
+                tokio::time::sleep(pause).await;
+                let matches = queues.inner.brokers.lock().unthrottle(&queue, Instant::now());
+                queues.claim_all(matches);
+            });
+        }
         for matched in matches {
             let queues = self.clone();
             self.inner.tasks.spawn(async move { queues.claim(matched).await });
@@ -250,7 +261,8 @@ impl Queues {
             group_id: matched.group_id,
             task: Some(matched.task.clone()),
             poll: Some(matched.poll.clone()),
-            backlog_count_hint: 0,
+            backlog_count_hint: matched.backlog_count,
+            poller_delta: matched.poller_delta,
         };
         let outcome = if matched.node == self.inner.me {
             self.inner.shards.claim(claim).await

@@ -41,6 +41,8 @@ pub struct Delivered {
     /// The node that delivered: the shard's leader.
     pub from: u64,
     pub backlog_count_hint: i64,
+    /// Polls that the worker should have more or fewer of the queue; 0: no opinion.
+    pub poller_delta: i32,
     give_back: Undelivered,
 }
 
@@ -87,6 +89,7 @@ impl Polls {
             group_id: delivery.group_id,
             from,
             backlog_count_hint: delivery.backlog_count_hint,
+            poller_delta: delivery.poller_delta,
             give_back: Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone() },
         };
         waiting.deliver.send(Some(delivered)).map_err(|_| delivery)

@@ -211,7 +211,7 @@ impl Actor {
     }
 
     fn finish_claim(&self, claim: Claim, outcome: Outcome, delivery: Option<Delivery>) {
-        let Claim { task, poll, done, .. } = claim;
+        let Claim { task, poll, backlog_count_hint, poller_delta, done, .. } = claim;
         // The broker may be gone; the task is started all the same.
         let _ = done.send(outcome);
         let Some(delivery) = delivery else { return };
@@ -222,7 +222,8 @@ impl Actor {
             chain: Some(chain.clone()),
             undo,
             group_id: self.group.id(),
-            backlog_count_hint: 0,
+            backlog_count_hint,
+            poller_delta,
             task: None,
         };
         let queues = self.around.queues.clone();

@@ -58,6 +58,9 @@ pub struct Claim {
     pub queue: QueueKey,
     pub task: OfferedTask,
     pub poll: Poll,
+    /// What the broker has to say to the poll: its queue's backlog, and whether more polls would help.
+    pub backlog_count_hint: i64,
+    pub poller_delta: i32,
     pub done: oneshot::Sender<node::claim_result::Outcome>,
 }
 

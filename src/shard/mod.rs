@@ -251,7 +251,8 @@ impl Shards {
         };
         let (done, outcome) = oneshot::channel();
         let chain = task.chain.clone().unwrap_or_default();
-        let claim = Box::new(mailbox::Claim { queue, task, poll, done });
+        let (backlog_count_hint, poller_delta) = (claim.backlog_count_hint, claim.poller_delta);
+        let claim = Box::new(mailbox::Claim { queue, task, poll, backlog_count_hint, poller_delta, done });
         let input = Box::new(claim.input());
         let body = Body::Input { input, respond: Respond::Claim(claim) };
         match shard.send(chain, body, None) {
