@@ -208,6 +208,16 @@ impl Group {
         }
     }
 
+    /// [`Group::read_barrier`], and the epoch still lasts: what its owner has in memory is what a reader may
+    /// see. A leadership that was lost and won again in between has another epoch.
+    ///
+    /// # Errors
+    /// [`ReadError::NotLeader`] when the epoch is over; else as `read_barrier`.
+    pub async fn confirm(&self, epoch: &Epoch) -> Result<(), ReadError> {
+        self.read_barrier().await?;
+        if self.inner.shared.epoch() == epoch.id { Ok(()) } else { Err(ReadError::NotLeader { hint: None }) }
+    }
+
     /// Waits until an entry is applied on this replica, at most `wait`.
     pub async fn wait_applied(&self, index: u64, wait: Duration) -> Result<(), Error> {
         let mut applied = self.watch_applied();

@@ -5,7 +5,8 @@
 //! start_dev.rs  a node for development     unjoined.rs   a node that waits for `cluster join`
 //! serve.rs      runs a node to its end     logging.rs    logs, and what a panic says
 //! limits.rs     limits by their well-known keys
-//! cluster/      the operator's commands    debug.rs, version.rs, completion.rs
+//! cluster/      the operator's commands    bench.rs      a load on any server
+//! debug.rs, version.rs, completion.rs
 //! ```
 //!
 //! # Contract
@@ -18,6 +19,7 @@
 //! # Used by
 //! `src/main.rs`.
 
+mod bench;
 mod cluster;
 mod completion;
 mod debug;
@@ -70,6 +72,8 @@ enum Command {
     /// Shows and changes a cluster.
     #[command(subcommand, after_help = EXIT_CODES)]
     Cluster(cluster::Command),
+    /// Puts a load on any server of the API and measures it; exits with 2 when a workflow came out wrong.
+    Bench(bench::Args),
     /// Looks into the program itself.
     #[command(subcommand)]
     Debug(debug::Command),
@@ -112,6 +116,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Start(args) => start::run(*args),
         Command::StartDev(args) | Command::Server(Server::StartDev(args)) => start_dev::run(args),
         Command::Cluster(command) => cluster::run(command),
+        Command::Bench(args) => bench::run(args),
         Command::Debug(command) => debug::run(&command),
         Command::Completion(args) => Ok(completion::run(&args)),
         Command::Version(args) => version::run(&args),

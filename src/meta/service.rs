@@ -270,7 +270,7 @@ impl Mouth {
                 Ok(decided) => decided,
                 Err(rejection) => {
                     // Rejections too are answered by a leader that is one.
-                    let confirmed = self.group.read_barrier().await.is_ok();
+                    let confirmed = self.group.confirm(&epoch).await.is_ok();
                     let refused = if confirmed { Refused::Rejected(rejection) } else { Refused::NotLeader };
                     drop(respond.send(Err(refused)));
                     continue;

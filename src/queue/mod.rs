@@ -75,13 +75,14 @@ impl Queues {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Keeps polls registered; runs until the node stops.
+    /// Keeps polls registered and tasks offered; runs until the node stops.
     pub async fn run(self) {
         let mut every = tokio::time::interval(REPEAT);
         loop {
             every.tick().await;
-            self.register_all();
             self.inner.brokers.lock().expire(Instant::now());
+            self.register_all();
+            self.inner.shards.reoffer();
         }
     }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bristlecone_machine as machine;
-use bristlecone_proto::chain::{ChainId, Input, Wake, input};
+use bristlecone_proto::chain::{ChainId, Input, Purge, Wake, input};
 use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
 use bristlecone_storage::runtime::UnixNanos;
 use bristlecone_storage::state::keys::Slot;
+use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -22,6 +23,7 @@ use super::load::{self, LoadError};
 use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
 use super::outbox::Outbox;
 use super::queries::Queries;
+use super::retention::{self, Expired};
 use super::{CallError, ChainKey, Surroundings};
 
 /// Inputs taken from each lane for one batch.
@@ -51,6 +53,7 @@ pub enum Over {
 pub enum Event {
     Loaded { key: ChainKey, loaded: Result<Loaded, LoadError> },
     Deadlines(Result<deadlines::Found, bristlecone_storage::state::Error>),
+    Expired(Result<Vec<Expired>, bristlecone_storage::state::Error>),
     Refill { queue: QueueKey, rows: Result<Vec<backlog::Row>, bristlecone_storage::state::Error> },
 }
 
@@ -82,6 +85,8 @@ pub struct Actor {
     pub queries: Queries,
     pub events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     pub expire_at: Instant,
+    /// When to look for runs whose retention is over; `None` while a look is under way.
+    pub sweep_at: Option<Instant>,
     /// Queues whose rows are being read.
     pub refilling: Vec<QueueKey>,
     /// Asked to hand the leadership over: no new batches.
@@ -120,6 +125,10 @@ impl Actor {
             if *self.stop.borrow() {
                 self.harden_all();
                 return self.commit().await.err().unwrap_or(Over::Handover);
+            }
+            // A shard that is never idle has to hear of it too.
+            if self.reoffer.notified().now_or_never().is_some() {
+                self.offer_again();
             }
             self.take_mail();
             self.wake_due();
@@ -238,6 +247,15 @@ impl Actor {
                 let found = found.map_err(|error| storage(&error))?;
                 self.deadlines.found(found, ChainKey::of);
             }
+            Event::Expired(found) => {
+                let found = found.map_err(|error| storage(&error))?;
+                let pause = if found.len() < retention::RUNS_MAX { retention::EVERY } else { retention::AGAIN };
+                self.sweep_at = Some(Instant::now() + pause);
+                for Expired { chain, run_id } in found {
+                    let input = Box::new(Input { kind: Some(input::Kind::Purge(Purge { run_id })), origin: None });
+                    self.admit(Mail { chain, body: Body::Input { input, respond: Respond::Nobody }, deadline: None });
+                }
+            }
             Event::Refill { queue, rows } => {
                 self.refilling.retain(|known| *known != queue);
                 self.backlog.found(rows.map_err(|error| storage(&error))?);
@@ -325,6 +343,20 @@ impl Actor {
         }
     }
 
+    /// Has a reader task look for runs whose retention is over.
+    fn sweep(&mut self) {
+        let now = self.now();
+        let slots: Vec<Slot> = self.slots.clone().collect();
+        let meta = self.around.meta.borrow().clone();
+        let retentions =
+            meta.namespaces().map(|entry| (entry.record.id.clone(), entry.for_machine.retention)).collect();
+        let (store, events, tasks) = (Arc::clone(&self.around.store), self.events.0.clone(), self.around.tasks.clone());
+        self.around.tasks.spawn(async move {
+            let found = tasks.blocking(move || retention::sweep(&*store, &slots, &retentions, now)).await;
+            drop(events.send(Event::Expired(found)));
+        });
+    }
+
     fn offer_again(&mut self) {
         self.backlog.reoffer();
         for id in self.queries.untaken() {
@@ -344,6 +376,10 @@ impl Actor {
             return;
         }
         self.expire_at = now + EXPIRE;
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep_at = None;
+            self.sweep();
+        }
         for id in self.queries.expire(now) {
             self.offer_query(id);
         }

@@ -78,8 +78,8 @@ impl Actor {
         }
         let Pending { rows, releases, touched, grown, forgets } = std::mem::take(&mut self.pending);
         let confirmed = if rows.is_empty() {
-            let group = self.group.clone();
-            self.meanwhile(async move { group.read_barrier().await.map_err(|_| Over::Unknown) }).await
+            let (group, epoch) = (self.group.clone(), self.epoch);
+            self.meanwhile(async move { group.confirm(&epoch).await.map_err(|_| Over::Unknown) }).await
         } else {
             let mutations = rows.finish().map_err(|error| {
                 tracing::error!(%error, "a batch breaks a limit");

@@ -21,6 +21,7 @@ use super::live::Chains;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
 use super::queries::Queries;
+use super::retention;
 use super::{CallError, ChainKey, Shard, Surroundings};
 
 /// How far ahead deadlines are read at the beginning of an epoch.
@@ -154,6 +155,8 @@ impl Host {
             queries: Queries::new(first_query),
             events: mpsc::unbounded_channel(),
             expire_at: Instant::now(),
+            // Not at once: a new leader has other things to do first.
+            sweep_at: Some(Instant::now() + retention::EVERY),
             refilling: Vec::new(),
             stop: self.stop.clone(),
         })

@@ -8,6 +8,7 @@
 //! commit.rs    what follows an applied batch        backlog.rs    tasks that wait, by queue
 //! live.rs      chains in memory                     outbox.rs     effects on other chains
 //! queries.rs   queries that wait for a worker       history.rs    reading events
+//! retention.rs closed runs that are old enough to go
 //! ```
 //!
 //! # Contract
@@ -31,6 +32,7 @@ mod load;
 mod mailbox;
 mod outbox;
 mod queries;
+mod retention;
 mod rows;
 mod visibility;
 

@@ -77,6 +77,25 @@ async fn leadership_goes_where_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_epoch_is_over_although_its_leader_leads_again() {
+    let cluster = Cluster::of_three(6).await;
+    let mut first = cluster.lead(1).await;
+    first.put(1, "a", b"1").await.expect("a decision");
+    first.group.confirm(&first.epoch).await.expect("it lasts");
+    let home = first.group.status().leader;
+    let away = if home == 1 { 2 } else { 1 };
+    first.group.transfer_leader(away).await.expect("a transfer");
+    let mut second = cluster.lead(1).await;
+    second.put(1, "a", b"2").await.expect("a decision");
+    second.group.transfer_leader(home).await.expect("a transfer");
+    let third = cluster.lead(1).await;
+    assert_eq!(third.group.status().leader, home);
+    assert_eq!(first.group.confirm(&first.epoch).await, Err(ReadError::NotLeader { hint: None }));
+    third.group.confirm(&third.epoch).await.expect("it lasts");
+    cluster.assert_healthy();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_on_the_minority_side_neither_writes_nor_reads() {
     let cluster = Cluster::of_three(5).await;
     let mut shard = cluster.lead(1).await;
