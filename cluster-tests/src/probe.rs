@@ -5,8 +5,8 @@
 //! is acknowledged. At the end every signal must stand in the histories once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bristlecone_proto::admin::ClusterStatusResponse;

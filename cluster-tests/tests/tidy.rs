@@ -31,11 +31,7 @@ const CRATES: [(&str, &str, &[&str]); 6] = [
     ("storage", "bristlecone-storage", &["bristlecone-proto"]),
     ("raft", "bristlecone-raft", &["bristlecone-proto", "bristlecone-storage"]),
     ("src/machine", "bristlecone-machine", &["bristlecone-proto"]),
-    (
-        "",
-        "bristlecone",
-        &["bristlecone-machine", "bristlecone-proto", "bristlecone-raft", "bristlecone-storage"],
-    ),
+    ("", "bristlecone", &["bristlecone-machine", "bristlecone-proto", "bristlecone-raft", "bristlecone-storage"]),
     (
         "cluster-tests",
         "bristlecone-cluster-tests",
@@ -222,7 +218,8 @@ fn nothing_tells_of_a_machine() {
     for (name, text) in texts().into_iter().filter(|(name, _)| !is_lock(name)) {
         for (number, line) in text.lines().enumerate() {
             let place = places.iter().any(|place| {
-                line.match_indices(place).any(|(at, _)| !line.as_bytes()[..at].last().is_some_and(u8::is_ascii_alphanumeric))
+                line.match_indices(place)
+                    .any(|(at, _)| !line.as_bytes()[..at].last().is_some_and(u8::is_ascii_alphanumeric))
             });
             if place || hosts.iter().any(|host| line.contains(host)) {
                 found.push(format!("{name}:{}: {line}", number + 1));

@@ -35,7 +35,9 @@ async fn each_node_is_killed_in_turn() {
     unanswered.sort();
     let (p50, p99) = (percentile(&unanswered, 50), percentile(&unanswered, 99));
     let max = unanswered.last().copied().unwrap_or_default();
-    println!("{kills} kills: shards of the killed leader answered again after {p50:?} (p50), {p99:?} (p99), {max:?} (max)");
+    println!(
+        "{kills} kills: shards of the killed leader answered again after {p50:?} (p50), {p99:?} (p99), {max:?} (max)"
+    );
     assert!(max < UNANSWERED_MAX, "{unanswered:?}");
     assert!(kills < KILLS_MANY || p99 < UNANSWERED_P99, "{unanswered:?}");
     stage.clear("kill -9 in turn").await;

@@ -10,11 +10,11 @@ mod members;
 
 use std::time::Duration;
 
+use bristlecone_cluster_tests::Cluster;
 use bristlecone_cluster_tests::cluster::leader_of;
 use bristlecone_cluster_tests::load::Load;
 use bristlecone_cluster_tests::probe::Probes;
 use bristlecone_cluster_tests::worker::Worker;
-use bristlecone_cluster_tests::Cluster;
 
 const QUEUE: &str = "load";
 const WRITERS: u32 = 4;
