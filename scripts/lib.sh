@@ -88,7 +88,8 @@ build_bristlecone() {
   fi
   need_build_tools
   [ -x "$target/release/bristlecone" ] || say "building (the first time takes several minutes)"
-  (cd "$root" && cargo build --quiet --release -p bristlecone)
+  # The whole workspace decides about features, as in scripts/test: then the storage engine is built once.
+  (cd "$root" && cargo build --quiet --release --workspace --bins)
   bristlecone=$target/release/bristlecone
 }
 

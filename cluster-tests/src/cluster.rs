@@ -25,6 +25,8 @@ const ASK_TIME: Duration = Duration::from_secs(3);
 pub struct Cluster {
     dir: PathBuf,
     nodes: Vec<Node>,
+    /// Numbers of those that were forgotten.
+    gone: Vec<usize>,
 }
 
 impl Cluster {
@@ -49,7 +51,7 @@ impl Cluster {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("bristlecone-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("temporary files can be written");
-        Self { dir, nodes: Vec::new() }
+        Self { dir, nodes: Vec::new(), gone: Vec::new() }
     }
 
     /// Starts a further node, which joins (the first one founds); its number.
@@ -77,15 +79,21 @@ impl Cluster {
         number.checked_sub(1).and_then(|index| self.nodes.get_mut(index)).expect("nodes are numbered from 1")
     }
 
-    pub fn numbers(&self) -> std::ops::RangeInclusive<usize> {
-        1..=self.nodes.len()
+    /// Numbers of the nodes that still belong to it.
+    pub fn numbers(&self) -> Vec<usize> {
+        (1..=self.nodes.len()).filter(|number| !self.gone.contains(number)).collect()
+    }
+
+    /// Ends a node that does not belong to the cluster any more; nobody is led there again.
+    pub fn forget(&mut self, number: usize) {
+        self.node(number).kill();
+        self.gone.push(number);
     }
 
     /// Kills a node and replaces its disk: it comes back as a new node, with the same addresses.
     pub fn replace(&mut self, number: usize) {
-        let others = self.nodes.iter().map(|node| node.place.internal.clone());
-        let mine = self.nodes[number - 1].place.internal.clone();
-        let seeds = others.filter(|address| *address != mine).collect();
+        let others = self.numbers().into_iter().filter(|other| *other != number);
+        let seeds = others.map(|other| self.nodes[other - 1].place.internal.clone()).collect();
         let node = self.node(number);
         node.kill();
         node.wipe();
@@ -98,7 +106,12 @@ impl Cluster {
     }
 
     pub fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.place.api.clone()).collect()
+        self.numbers().into_iter().map(|number| self.address(number)).collect()
+    }
+
+    /// The status as one node gives it.
+    pub async fn status_of(&self, number: usize) -> anyhow::Result<ClusterStatusResponse> {
+        ask_status(&self.address(number)).await
     }
 
     /// The status, from the first node that answers.
@@ -169,8 +182,13 @@ impl Cluster {
 
     /// The cluster's id of a node, by its address.
     pub async fn id_of(&self, number: usize) -> u64 {
-        let address = self.address(number);
         let status = self.status().await.expect("a node answers");
+        self.id_at(&status, number)
+    }
+
+    /// The same as a status has it.
+    pub fn id_at(&self, status: &ClusterStatusResponse, number: usize) -> u64 {
+        let address = self.address(number);
         let mut members = status.members.iter().rev().filter(|member| member.state() != State::Removed);
         members.find(|member| member.api_address == address).expect("a member").node_id
     }

@@ -52,6 +52,7 @@ pub struct Node {
     /// Name for people.
     pub name: String,
     pub dir: PathBuf,
+    data_dir: PathBuf,
     becomes: Becomes,
     /// Further flags.
     pub flags: Vec<String>,
@@ -60,11 +61,17 @@ pub struct Node {
 
 impl Node {
     pub fn new(dir: PathBuf, name: String, place: Place, becomes: Becomes) -> Self {
-        Self { place, name, dir, becomes, flags: Vec::new(), process: None }
+        let data_dir = dir.join("data");
+        Self { place, name, dir, data_dir, becomes, flags: Vec::new(), process: None }
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+        self.data_dir.clone()
+    }
+
+    /// The next start uses another directory.
+    pub fn set_data_dir(&mut self, data_dir: PathBuf) {
+        self.data_dir = data_dir;
     }
 
     pub fn log_path(&self) -> PathBuf {

@@ -5,8 +5,8 @@
 //! is acknowledged. At the end every signal must stand in the histories once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bristlecone_proto::admin::ClusterStatusResponse;
@@ -19,6 +19,9 @@ use crate::cluster::shard_of;
 
 /// Signals of one workflow; then the probe takes another.
 const SIGNALS_MAX: u32 = 1_000;
+/// A shard that answers at least as often as this, for so long, is well.
+const STEADY_GAP: Duration = Duration::from_millis(500);
+const STEADY_TIME: Duration = Duration::from_millis(600);
 const PAUSE: Duration = Duration::from_millis(10);
 const ATTEMPT_TIME: Duration = Duration::from_millis(400);
 const CALL_TIME: Duration = Duration::from_secs(60);
@@ -27,7 +30,7 @@ const CALL_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Probes {
     stop: Arc<AtomicBool>,
-    gaps: BTreeMap<u64, Arc<parking::Gap>>,
+    gaps: BTreeMap<u64, Arc<Gap>>,
     tasks: Vec<JoinHandle<Vec<Written>>>,
 }
 
@@ -38,33 +41,30 @@ struct Written {
     signals: u32,
 }
 
-/// The longest time without an answer.
-mod parking {
-    use std::sync::Mutex;
-    use std::time::Duration;
+/// When a shard last answered, and the longest time that it did not.
+#[derive(Debug)]
+struct Gap(Mutex<(Instant, Duration)>);
 
-    use tokio::time::Instant;
+impl Gap {
+    fn new() -> Self {
+        Self(Mutex::new((Instant::now(), Duration::ZERO)))
+    }
 
-    #[derive(Debug)]
-    pub struct Gap(Mutex<(Instant, Duration)>);
+    fn answered(&self) {
+        let mut gap = self.0.lock().expect("no probe panics here");
+        let now = Instant::now();
+        *gap = (now, gap.1.max(now - gap.0));
+    }
 
-    impl Gap {
-        pub fn new() -> Self {
-            Self(Mutex::new((Instant::now(), Duration::ZERO)))
-        }
+    fn silent(&self) -> Duration {
+        self.0.lock().expect("no probe panics here").0.elapsed()
+    }
 
-        pub fn answered(&self) {
-            let mut gap = self.0.lock().expect("no probe panics here");
-            let now = Instant::now();
-            *gap = (now, gap.1.max(now - gap.0));
-        }
-
-        pub fn take(&self) -> Duration {
-            let mut gap = self.0.lock().expect("no probe panics here");
-            let worst = gap.1.max(gap.0.elapsed());
-            gap.1 = Duration::ZERO;
-            worst
-        }
+    fn take(&self) -> Duration {
+        let mut gap = self.0.lock().expect("no probe panics here");
+        let worst = gap.1.max(gap.0.elapsed());
+        gap.1 = Duration::ZERO;
+        worst
     }
 }
 
@@ -77,7 +77,7 @@ impl Probes {
         let mut probes = Self { stop: Arc::clone(&stop), gaps: BTreeMap::new(), tasks: Vec::new() };
         for shard in &status.shards {
             let group = shard.group_id;
-            let gap = Arc::new(parking::Gap::new());
+            let gap = Arc::new(Gap::new());
             probes.gaps.insert(group, Arc::clone(&gap));
             let ids: Vec<String> = (0..)
                 .map(|n| format!("probe-{name}-{n}"))
@@ -94,8 +94,21 @@ impl Probes {
         self.gaps.iter().map(|(group, gap)| (*group, gap.take())).collect()
     }
 
-    /// Stops, and checks that every signal that was acknowledged stands in its history, once.
-    pub async fn finish(self, addresses: &[String]) {
+    /// Waits until every shard has answered steadily for a while: the cluster is well again.
+    pub async fn wait_answering(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut steady_since = Instant::now();
+        while steady_since.elapsed() < STEADY_TIME {
+            if self.gaps.values().any(|gap| gap.silent() > STEADY_GAP) {
+                steady_since = Instant::now();
+            }
+            assert!(Instant::now() < end, "some shard does not answer");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Stops, and checks that every signal that was acknowledged stands in its history, once. How many there were.
+    pub async fn finish(self, addresses: &[String]) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
         let api = Api::new(addresses);
         let mut signals = 0;
@@ -109,10 +122,11 @@ impl Probes {
             }
         }
         assert!(signals > 0, "no probe wrote anything");
+        signals
     }
 }
 
-async fn probe(api: Api, ids: Vec<String>, gap: Arc<parking::Gap>, stop: Arc<AtomicBool>) -> Vec<Written> {
+async fn probe(api: Api, ids: Vec<String>, gap: Arc<Gap>, stop: Arc<AtomicBool>) -> Vec<Written> {
     let mut all = Vec::new();
     for workflow_id in ids {
         if stop.load(Ordering::Relaxed) {
@@ -139,17 +153,4 @@ fn signal_input(event: &bristlecone_proto::temporal::api::history::v1::HistoryEv
     let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signaled)) = &event.attributes else { return None };
     let payload = signaled.input.as_ref()?.payloads.first()?;
     Some(String::from_utf8_lossy(&payload.data).into_owned())
-}
-
-/// Waits until every probe has been answered lately: the cluster is well again.
-pub async fn wait_answering(probes: &Probes, time: Duration) {
-    let end = Instant::now() + time;
-    loop {
-        drop(probes.take());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if probes.take().values().all(|gap| *gap < Duration::from_millis(250)) {
-            return;
-        }
-        assert!(Instant::now() < end, "some shard does not answer");
-    }
 }

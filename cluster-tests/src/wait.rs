@@ -39,3 +39,8 @@ pub async fn within<T>(what: &str, time: Duration, work: impl Future<Output = T>
         Err(_) => panic!("{what} has not ended within {time:?}"),
     }
 }
+
+/// Lets time go by because a fault has to last that long.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -137,7 +137,7 @@ impl Display for Report {
         };
         writeln!(f, "{} on {} ({how})\n", self.scenario, self.targets.join(", "))?;
         let mut figures = Table::new();
-        figures.load_preset(presets::NOTHING);
+        figures.load_style(presets::NOTHING);
         let mut row = |name: &str, value: String| {
             figures.add_row([name.to_string(), value]);
         };
@@ -165,7 +165,7 @@ impl Display for Report {
         writeln!(f, "{figures}\n")?;
 
         let mut times = Table::new();
-        times.load_preset(presets::NOTHING);
+        times.load_style(presets::NOTHING);
         times.set_header(["ms", "p50", "p90", "p99", "p99.9", "max"]);
         let kinds = [
             ("start", self.start),

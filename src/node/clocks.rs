@@ -2,9 +2,10 @@
 //!
 //! # Contract
 //! Every node tells the others its time twice a second. A node that is more than 500 ms away from the
-//! median must not lead: timers would fire early or late.
+//! median must not lead: timers would fire early or late. A reading that was under way for long looks as if the
+//! other clock were slow, never as if it were fast: of a node's recent readings the latest time counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +17,17 @@ use tokio::time::Instant;
 /// How often nodes tell their time, which is also how they show that they are alive.
 pub const EVERY: Duration = Duration::from_millis(500);
 /// A reading counts for so long.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(4);
+/// Readings of one node that are kept: more than come while they are fresh.
+const READINGS_MAX: usize = 16;
 /// Nanoseconds.
 const OFFSET_MAX: i64 = 500_000_000;
 
 #[derive(Debug)]
 pub struct Clocks {
     clock: Arc<dyn Clock>,
-    /// By node: when it was heard, and its clock minus ours in nanoseconds.
-    offsets: Mutex<HashMap<u64, (Instant, i64)>>,
+    /// By node, oldest first: when it was heard, and its clock minus ours in nanoseconds.
+    offsets: Mutex<HashMap<u64, VecDeque<(Instant, i64)>>>,
 }
 
 impl Clocks {
@@ -34,7 +37,12 @@ impl Clocks {
 
     pub fn heard(&self, node_id: u64, reading: ClockReading) {
         let offset = reading.wall.saturating_sub(self.clock.wall());
-        self.offsets.lock().insert(node_id, (Instant::now(), offset));
+        let mut offsets = self.offsets.lock();
+        let readings = offsets.entry(node_id).or_default();
+        if readings.len() == READINGS_MAX {
+            readings.pop_front();
+        }
+        readings.push_back((Instant::now(), offset));
     }
 
     pub fn reading(&self) -> ClockReading {
@@ -45,8 +53,11 @@ impl Clocks {
     pub fn too_far(&self) -> Option<i64> {
         let mut offsets: Vec<i64> = {
             let mut known = self.offsets.lock();
-            known.retain(|_, (at, _)| at.elapsed() < FRESH);
-            known.values().map(|(_, offset)| *offset).collect()
+            known.retain(|_, readings| {
+                readings.retain(|(at, _)| at.elapsed() < FRESH);
+                !readings.is_empty()
+            });
+            known.values().filter_map(|readings| readings.iter().map(|(_, offset)| *offset).max()).collect()
         };
         offsets.push(0);
         offsets.sort_unstable();
@@ -89,6 +100,16 @@ mod tests {
         assert_eq!(alone.too_far(), None);
         alone.heard(2, ClockReading { wall: 3_600 * SECOND });
         assert_eq!(alone.too_far(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_that_were_under_way_for_long_do_not_mislead() {
+        let clocks = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
+        for node in [2, 3] {
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND });
+        }
+        assert_eq!(clocks.too_far(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,13 @@
 //! How a node gets its identity: from its directory, by founding a cluster, or by joining one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bristlecone_machine::stamp::{duration, timestamp};
-use bristlecone_proto::node::{JoinRequest, Request, meta_call, request, response};
+use bristlecone_proto::node::{JoinRequest, Request, StatusRequest, meta_call, request, response};
 use bristlecone_proto::record::{Cluster as ClusterRecord, Extent, Member, Namespace, NodeIdentity, Shard, member};
 use bristlecone_proto::temporal::api::enums::v1::{ArchivalState, NamespaceState};
 use bristlecone_raft::{Decision, Groups, ProposeError};
@@ -23,6 +24,8 @@ use crate::peer::Peers;
 
 /// How long a node asks to be taken in.
 const JOIN_TIME: Duration = Duration::from_secs(60);
+/// How long a restart waits for its seeds to say whose they are.
+const CHECK_TIME: Duration = Duration::from_millis(500);
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 /// How long founding waits for the lone node to lead.
 const FOUND_TIME: Duration = Duration::from_secs(30);
@@ -114,6 +117,28 @@ async fn join(peers: &Peers, seeds: &[String], me: &Member, key: &str) -> anyhow
         }
         tokio::time::sleep(JOIN_PAUSE).await;
     }
+}
+
+/// Refuses a start that was told to join another cluster than the one whose data the directory holds. Seeds that do
+/// not answer say nothing.
+pub async fn check_seeds(config: &NodeConfig, peers: &Peers, known: &Known) -> anyhow::Result<()> {
+    let Role::Join { seeds } = &config.role else { return Ok(()) };
+    if known.is_new {
+        return Ok(());
+    }
+    let asked = seeds.iter().map(|seed| async move {
+        let status = Request { timeout_ms: 0, kind: Some(request::Kind::Status(StatusRequest::default())) };
+        (seed, peers.call_address(seed, status, CHECK_TIME).await)
+    });
+    for (seed, answer) in futures::future::join_all(asked).await {
+        if let Err(error) = answer
+            && error.another_cluster()
+        {
+            let dir = config.data_dir.as_deref().unwrap_or(Path::new("memory"));
+            bail!("{} holds a node of another cluster than {seed}: {error}", dir.display());
+        }
+    }
+    Ok(())
 }
 
 /// Whether another attempt may be answered differently: the cluster has no leader at the moment.

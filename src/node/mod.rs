@@ -115,6 +115,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
         incarnation: identity.incarnation,
         boot,
     });
+    founding::check_seeds(&config, &peers, &known).await?;
     for member in &known.members {
         peers.set_address(member.node_id, &member.internal_address)?;
     }

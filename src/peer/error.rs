@@ -6,6 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::Kind;
+use super::hello::ANOTHER_CLUSTER;
 
 /// See [`PeerError::outcome_unknown`] for the one question that decides about repeating a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,11 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// Whether the other node belongs to another cluster.
+    pub fn another_cluster(&self) -> bool {
+        matches!(self, Self::Refused(why) if why.contains(ANOTHER_CLUSTER))
+    }
+
     /// Whether the message may have been carried out. If not, it may be sent again or elsewhere.
     pub fn outcome_unknown(&self) -> bool {
         match self {

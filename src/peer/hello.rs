@@ -38,6 +38,8 @@ pub(super) const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for the other side's Hello.
 pub(super) const HELLO_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// What a refusal says when two clusters meet.
+pub(super) const ANOTHER_CLUSTER: &str = "is another cluster than";
 /// Bytes of a cluster id, version or refusal in a Hello.
 const WORD_BYTES_MAX: usize = 1 << 10;
 
@@ -214,7 +216,7 @@ fn judge(me: &Identity, policy: &dyn Policy, hello: &Hello) -> Result<Standing, 
         return Ok(Standing::Restricted);
     }
     if hello.cluster_id != me.cluster_id {
-        return Err(format!("cluster {} is another cluster than {}", hello.cluster_id, me.cluster_id));
+        return Err(format!("cluster {} {ANOTHER_CLUSTER} {}", hello.cluster_id, me.cluster_id));
     }
     if hello.node_id == me.node_id {
         return Err(format!("both sides are node {}: an address is wrong, or a data directory was copied", me.node_id));

@@ -1,6 +1,8 @@
 """A cluster of three nodes, given by its addresses: clients talk to node 2, workers to node 3."""
 
 import asyncio
+import functools
+import inspect
 import os
 import subprocess
 import uuid
@@ -15,6 +17,25 @@ import workflows
 
 NODES = os.environ.get("BRISTLECONE_NODES", "127.0.0.1:7233,127.0.0.1:7333,127.0.0.1:7433").split(",")
 CLUSTER = Path(__file__).parents[3] / "scripts" / "cluster"
+
+# Seconds that one test may take.
+TEST_TIME = 60
+
+
+def pytest_collection_modifyitems(items):
+    """Bounds every test from within its event loop, so that its workers still shut down in order."""
+    for item in items:
+        item.obj = bounded(item.obj)
+
+
+def bounded(test):
+    @functools.wraps(test)
+    async def within_time(*args, **kwargs):
+        async with asyncio.timeout(TEST_TIME):
+            await test(*args, **kwargs)
+
+    assert inspect.iscoroutinefunction(test), test
+    return within_time
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from temporalio.client import Client
 from temporalio.worker import Replayer
 
 import workflows
-from conftest import NODES, cluster, make_worker
+from conftest import NODES, cluster, make_worker, until
 from workflows import Greeting, LocalActivities, Parent, Steady, Timers
 
 
@@ -45,7 +45,12 @@ async def test_a_worker_survives_the_death_of_its_node(client, name):
             await client.start_workflow(Steady.run, 30, id=f"{name}-{n}", task_queue=name, task_timeout=timedelta(seconds=2))
             for n in range(10)
         ]
-        await asyncio.sleep(1)
+
+        async def under_way():
+            histories = await asyncio.gather(*[handle.fetch_history() for handle in handles])
+            return all(len(history.events) > 20 for history in histories)
+
+        await until(under_way)
         await asyncio.to_thread(cluster, "kill", "3")
         try:
             async with make_worker(await Client.connect(NODES[0]), name):
