@@ -51,6 +51,9 @@ fn set(limits: &mut Limits, key: &str, value: &Value) -> Option<anyhow::Result<(
         "limit.memoSize.error" => number(&mut limits.memo_bytes_max, value),
         "limit.historySize.error" => number(&mut limits.history_bytes_max, value),
         "limit.historyCount.error" => number(&mut limits.history_events_max, value),
+        "limit.mutableStateSize.error" => number(&mut limits.state_bytes_max, value),
+        "system.transactionSizeLimit" => number(&mut limits.transaction_bytes_max, value),
+        "system.maxCallbacksPerWorkflow" => number(&mut limits.callbacks_max, value),
         "limit.historySize.suggestContinueAsNew" => number(&mut limits.history_bytes_suggest, value),
         "limit.historyCount.suggestContinueAsNew" => number(&mut limits.history_events_suggest, value),
         // One limit for all four kinds.

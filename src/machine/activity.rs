@@ -23,6 +23,8 @@
 
 mod answer;
 mod heartbeat;
+mod operator;
+mod options;
 mod retry;
 mod start;
 mod timeout;
@@ -43,6 +45,7 @@ use crate::{event, payload, reply, validate};
 
 pub(crate) use answer::{cancel_activity, complete_activity, fail_activity};
 pub(crate) use heartbeat::heartbeat_activity;
+pub(crate) use operator::{pause_activity, reset_activity, unpause_activity, update_activity_options};
 pub(crate) use start::{start_activity, start_eagerly, undo_activity_start};
 pub(crate) use timeout::{due, wake};
 

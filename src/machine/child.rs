@@ -68,7 +68,7 @@ pub(crate) fn start_child(mut draft: Draft<'_>, input: &StartChild) -> Step {
     match policy::decide(&draft, request.workflow_id_reuse_policy(), request.workflow_id_conflict_policy()) {
         Ok(Decision::Create) => {}
         Ok(Decision::TerminateExisting(existing)) => {
-            let run_id = draft.new_id();
+            let run_id = draft.new_run_id();
             start::terminate_existing(&mut draft, &existing, &run_id);
             return create(draft, input, parent, request, run_id);
         }
@@ -79,7 +79,7 @@ pub(crate) fn start_child(mut draft: Draft<'_>, input: &StartChild) -> Step {
         }
         Err(rejection) => return draft.reject(rejection),
     }
-    let run_id = draft.new_id();
+    let run_id = draft.new_run_id();
     create(draft, input, parent, request, run_id)
 }
 

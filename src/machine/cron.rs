@@ -229,8 +229,7 @@ const MONTHS: [(&str, u32); 12] = [
     ("nov", 11),
     ("dec", 12),
 ];
-const WEEKDAYS: [(&str, u32); 7] =
-    [("sun", 0), ("mon", 1), ("tue", 2), ("wed", 3), ("thu", 4), ("fri", 5), ("sat", 6)];
+const WEEKDAYS: [(&str, u32); 7] = [("sun", 0), ("mon", 1), ("tue", 2), ("wed", 3), ("thu", 4), ("fri", 5), ("sat", 6)];
 
 /// Bits of a comma-separated list of ranges, and whether one of them is a star.
 fn field(text: &str, min: u32, max: u32, names: &[(&str, u32)]) -> Option<(u64, bool)> {
@@ -362,7 +361,18 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "* * * *", "* * * * * *", "60 * * * *", "* * * 13 *", "* * * * 7", "*/0 * * * *", "@often", "5-1 * * * *", "CRON_TZ=Nowhere/Land * * * * *"] {
+        for text in [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "60 * * * *",
+            "* * * 13 *",
+            "* * * * 7",
+            "*/0 * * * *",
+            "@often",
+            "5-1 * * * *",
+            "CRON_TZ=Nowhere/Land * * * * *",
+        ] {
             assert!(Cron::parse(text).is_none(), "{text:?}");
         }
         assert_eq!(validate("0 0 31 2 *", at("2026-01-01T00:00:00Z")), Err(Invalid::Never));

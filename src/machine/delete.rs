@@ -14,12 +14,8 @@ pub(crate) fn delete(mut draft: Draft<'_>, request: &DeleteWorkflowExecutionRequ
         Err(rejection) => return draft.reject(rejection),
     };
     if draft.run(&run_id).is_running() {
-        let terminate = Terminate {
-            reason: "Delete workflow execution",
-            details: None,
-            identity: "history-service",
-            links: &[],
-        };
+        let terminate =
+            Terminate { reason: "Delete workflow execution", details: None, identity: "history-service", links: &[] };
         terminate::run(&mut draft, &run_id, terminate);
     }
     draft.purge(&run_id);

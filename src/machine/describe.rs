@@ -20,11 +20,12 @@ use bristlecone_proto::temporal::api::workflow::v1::{
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
 };
+use prost_types::Duration;
 
 use crate::chain::Run;
 use crate::draft::{Draft, normal_queue};
 use crate::stamp::{UnixNanos, duration, duration_nanos, nanos, timestamp};
-use crate::{Step, activity, deadline, reply, successor};
+use crate::{Step, activity, deadline, reply, retry, successor};
 
 /// As in [`crate::history_head`], a soft start is written before anybody sees it.
 pub(crate) fn describe(mut draft: Draft<'_>, request: &DescribeWorkflowExecutionRequest) -> Step {
@@ -172,7 +173,7 @@ fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivi
         last_failure: pending.last_failure.clone(),
         last_worker_identity: worker.clone(),
         last_worker_version_stamp: pending.last_worker_version.clone(),
-        current_retry_interval: if started { None } else { pending.current_retry_interval },
+        current_retry_interval: retry_interval(pending, started, waits),
         last_attempt_complete_time: pending.last_attempt_complete_time,
         next_attempt_schedule_time: if waits { pending.scheduled_time } else { None },
         paused: pending.paused,
@@ -182,6 +183,16 @@ fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivi
         activity_options: Some(options(pending, policy)),
         ..PendingActivityInfo::default()
     }
+}
+
+/// Between the last attempt and the next one; of one that waits for a worker, what its policy says.
+fn retry_interval(pending: &record::Activity, started: bool, waits: bool) -> Option<Duration> {
+    let policy = pending.retry_policy.as_ref().filter(|_| !started && !pending.cancel_requested)?;
+    if !waits {
+        return Some(duration(retry::exponential(policy, pending.attempt.max(1))));
+    }
+    let (next, last) = (pending.scheduled_time.as_ref()?, pending.last_attempt_complete_time.as_ref());
+    Some(duration(nanos(next).saturating_sub(last.map_or(0, nanos))))
 }
 
 fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityState {
@@ -195,12 +206,10 @@ fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityS
 }
 
 fn pause(pending: &record::Activity) -> Option<PauseInfo> {
-    let manual =
-        pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
-    pending.paused.then_some(PauseInfo {
-        pause_time: pending.paused_time,
-        paused_by: Some(pause_info::PausedBy::Manual(manual)),
-    })
+    let manual = pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
+    pending
+        .paused
+        .then_some(PauseInfo { pause_time: pending.paused_time, paused_by: Some(pause_info::PausedBy::Manual(manual)) })
 }
 
 fn options(pending: &record::Activity, policy: RetryPolicy) -> ActivityOptions {

@@ -12,7 +12,7 @@
 //! | `add`, `add_event`, `add_command_event` | events: classified, numbered or buffered, folded |
 //! | `schedule_workflow_task` | after any event that a worker has to see |
 //! | `send` | an outbox row to another chain |
-//! | `new_id` | an id that nobody else has |
+//! | `new_id`, `new_run_id` | an id that nobody else has |
 //! | `create_run` | a new run, which becomes the current one |
 //! | `finish`, `reject`, `unchanged` | the step |
 //!
@@ -23,6 +23,7 @@
 mod buffer;
 mod diff;
 mod task;
+mod weight;
 
 pub(crate) use task::{current_queue, normal_queue};
 
@@ -36,14 +37,14 @@ use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send, WorkflowT
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Link, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::EventType;
-use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 
 use crate::chain::{Chain, ReceiptKey, Run};
+use crate::new_run::NewRun;
 use crate::stamp::{Stamp, UnixNanos};
 use crate::terminate::{self, Terminate};
-use crate::new_run::NewRun;
 use crate::{Step, event, fold, ids, reply};
 
 pub(crate) struct Draft<'a> {
@@ -293,6 +294,18 @@ impl<'a> Draft<'a> {
         ids::uuid(self.at.seed, self.ids_made)
     }
 
+    /// A random number below `end`; 0 when that is no positive number.
+    pub fn random_below(&mut self, end: i64) -> i64 {
+        self.ids_made += 1;
+        ids::random_below(self.at.seed, self.ids_made, end)
+    }
+
+    /// A fresh id for a run (uuid version 7).
+    pub fn new_run_id(&mut self) -> String {
+        self.ids_made += 1;
+        ids::run_id(self.at.now, self.at.seed, self.ids_made)
+    }
+
     /// A new run with its first event written; it becomes the current run of the chain. A current run
     /// that is still open must have been closed in this step.
     pub fn create_run(&mut self, new: NewRun) {
@@ -351,23 +364,29 @@ impl<'a> Draft<'a> {
         Self::new(self.before, self.at)
     }
 
-    /// The step that this draft has become. A run whose history grew beyond all limits is terminated
-    /// instead.
-    pub fn finish(self, reply: Reply) -> Step {
+    /// The step that this draft has become. A run whose history or state grew beyond all limits is
+    /// terminated instead.
+    pub fn finish(mut self, reply: Reply) -> Step {
+        self.settle();
         let Some((run_id, reason)) = self.beyond_limits() else { return self.seal(reply) };
         let mut draft = self.restart();
         let terminate = Terminate { reason, details: None, identity: "history-service", links: &[] };
         terminate::run(&mut draft, &run_id, terminate);
+        draft.settle();
         draft.seal(without_tasks(reply))
     }
 
-    fn seal(mut self, reply: Reply) -> Step {
+    fn settle(&mut self) {
         self.close_transitions();
+        self.weigh();
+    }
+
+    fn seal(mut self, reply: Reply) -> Step {
         let rows = self.rows();
         Step { next: Some(self.chain), rows, reply }
     }
 
-    /// An open run with too large a history, and why it has to end. Making a start durable is no reason.
+    /// An open run that is too large, and why it has to end. Making a start durable is no reason.
     fn beyond_limits(&self) -> Option<(String, &'static str)> {
         let limits = self.at.limits;
         let goes_on = |event: &HistoryEvent| event.event_type() != EventType::WorkflowTaskStarted;
@@ -379,6 +398,12 @@ impl<'a> Draft<'a> {
             }
             if run.head.next_event_id - 1 > limits.history_events_max {
                 return Some((run.id.clone(), "Workflow history count exceeds limit."));
+            }
+            if run.head.state_bytes > limits.state_bytes_max {
+                return Some((run.id.clone(), "Workflow mutable state size exceeds limit."));
+            }
+            if self.written_bytes(&run.id) > limits.transaction_bytes_max {
+                return Some((run.id.clone(), "Transaction size exceeds limit."));
             }
         }
         None

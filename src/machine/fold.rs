@@ -10,7 +10,7 @@
 //! # Used by
 //! `draft.rs`, the tests' replay check.
 
-mod activity;
+pub(crate) mod activity;
 mod child;
 mod close;
 mod external;

@@ -3,11 +3,37 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::stamp::UnixNanos;
+
 /// The `n`-th uuid (version 4) of an input with this seed.
 pub fn uuid(seed: u128, n: u64) -> String {
+    let (high, low) = bits(seed, n);
+    written(high & !0xf000 | 0x4000, low)
+}
+
+/// The `n`-th uuid of an input with this seed, as run ids are: version 7, which begins with the time.
+pub fn run_id(now: UnixNanos, seed: u128, n: u64) -> String {
+    const NANOS_PER_MS: i64 = 1_000_000;
+    const MS_BITS: u64 = (1 << 48) - 1;
+    let (high, low) = bits(seed, n);
+    let ms = u64::try_from(now / NANOS_PER_MS).unwrap_or(0) & MS_BITS;
+    written(ms << 16 | 0x7000 | high & 0xfff, low)
+}
+
+/// The `n`-th number of an input with this seed, below `end`; 0 when that is no positive number.
+pub fn random_below(seed: u128, n: u64, end: i64) -> i64 {
+    let (high, _) = bits(seed, n);
+    i64::try_from(high >> 1).unwrap_or(0).checked_rem(end.max(1)).unwrap_or(0)
+}
+
+fn bits(seed: u128, n: u64) -> (u64, u64) {
     let high = mix((seed >> 64) as u64 ^ mix(n));
     let low = mix(seed as u64 ^ mix(n.wrapping_add(1 << 32)) ^ high.rotate_left(31));
-    let (high, low) = (high & !0xf000 | 0x4000, low & !(0b11 << 62) | 0b10 << 62);
+    (high, low)
+}
+
+fn written(high: u64, low: u64) -> String {
+    let low = low & !(0b11 << 62) | 0b10 << 62;
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
         high >> 32,
@@ -55,6 +81,17 @@ mod tests {
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| is_uuid(id) && id.as_bytes()[14] == b'4' && b"89ab".contains(&id.as_bytes()[19])));
         assert_ne!(uuid(7, 1), uuid(8, 1));
+    }
+
+    #[test]
+    fn run_ids_are_version_7_and_begin_with_the_time() {
+        const MS: i64 = 1_000_000;
+        let ids: alloc::collections::BTreeSet<String> =
+            (1..=1000).map(|n| run_id(0x0123_4567_89ab * MS, 7, n)).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| is_uuid(id) && id.starts_with("01234567-89ab-7")));
+        assert!(ids.iter().all(|id| b"89ab".contains(&id.as_bytes()[19])));
+        assert!(run_id(1_700_000_000_000 * MS, 1, 1) < run_id(1_700_000_000_001 * MS, 9, 9));
     }
 
     #[test]

@@ -125,6 +125,10 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::Delete(input) => delete::delete(draft, input),
         Kind::Describe(input) => describe::describe(draft, input),
         Kind::ResetSticky(input) => workflow_task::reset_sticky(draft, input),
+        Kind::PauseActivity(input) => activity::pause_activity(draft, input),
+        Kind::UnpauseActivity(input) => activity::unpause_activity(draft, input),
+        Kind::ResetActivity(input) => activity::reset_activity(draft, input),
+        Kind::UpdateActivityOptions(input) => activity::update_activity_options(draft, input),
         Kind::HistoryHead(input) => history_head::history_head(draft, input),
         Kind::Query(input) => query::query(draft, input),
 

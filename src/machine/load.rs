@@ -63,6 +63,10 @@ fn named(kind: &Kind) -> Named<'_> {
         Kind::Delete(r) => of_execution(r.workflow_execution.as_ref()),
         Kind::Describe(r) => of_execution(r.execution.as_ref()),
         Kind::ResetSticky(r) => of_execution(r.execution.as_ref()),
+        Kind::PauseActivity(r) => of_execution(r.execution.as_ref()),
+        Kind::UnpauseActivity(r) => of_execution(r.execution.as_ref()),
+        Kind::ResetActivity(r) => of_execution(r.execution.as_ref()),
+        Kind::UpdateActivityOptions(r) => of_execution(r.execution.as_ref()),
         Kind::HistoryHead(r) => of_execution(r.execution.as_ref()),
         Kind::Query(r) => of_execution(r.execution.as_ref()),
         Kind::CompleteWorkflowTask(r) => Named::Run(r.token.as_ref().map_or("", |token| &token.run_id)),
@@ -198,7 +202,8 @@ impl Loader {
 
 impl Parts {
     fn assemble(self, run_id: &str) -> Option<Run> {
-        let run = fold::start::assemble(run_id, &self.first_event?, self.head?.into(), self.fields.unwrap_or_default())?;
+        let run =
+            fold::start::assemble(run_id, &self.first_event?, self.head?.into(), self.fields.unwrap_or_default())?;
         let mut run = Run {
             activities: self.activities,
             timers: self.timers,

@@ -18,12 +18,7 @@ use crate::stamp::Limits;
 
 /// The run after these batches of events, and the events that wait behind them without an id. `None`
 /// when the first event is no first event.
-pub fn rebuild(
-    run_id: &str,
-    batches: &[Vec<HistoryEvent>],
-    buffered: &[HistoryEvent],
-    limits: &Limits,
-) -> Option<Run> {
+pub fn rebuild(run_id: &str, batches: &[Vec<HistoryEvent>], buffered: &[HistoryEvent], limits: &Limits) -> Option<Run> {
     let mut run = fold::start::run(run_id, batches.first()?.first()?)?;
     for batch in batches {
         let batch_id = batch.first()?.event_id;

@@ -83,7 +83,12 @@ pub fn workflow_not_ready(message: impl Into<String>) -> Rejection {
     with_detail(code::FAILED_PRECONDITION, message, &errordetails::WorkflowNotReadyFailure::default())
 }
 
-pub fn already_started(message: impl Into<String>, start_request_id: &str, run_id: &str, first_run_id: &str) -> Rejection {
+pub fn already_started(
+    message: impl Into<String>,
+    start_request_id: &str,
+    run_id: &str,
+    first_run_id: &str,
+) -> Rejection {
     let detail = errordetails::WorkflowExecutionAlreadyStartedFailure {
         start_request_id: start_request_id.to_string(),
         run_id: run_id.to_string(),

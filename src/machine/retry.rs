@@ -79,7 +79,7 @@ fn lists(types: &[String], wanted: &str) -> bool {
 }
 
 /// `initial × coefficient^(attempt − 1)`; 0 when that is beyond all measure.
-fn exponential(policy: &RetryPolicy, attempt: i32) -> i64 {
+pub(crate) fn exponential(policy: &RetryPolicy, attempt: i32) -> i64 {
     const BEYOND: f64 = 9.2e18;
     let initial = duration_nanos(policy.initial_interval.as_ref()) as f64;
     let mut exponent = attempt.unsigned_abs() - 1;

@@ -19,26 +19,82 @@ use crate::stamp::UnixNanos;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Row {
     Chain(Option<record::Chain>),
-    Head { run_id: String, head: Option<Arc<record::Head>> },
-    Fields { run_id: String, fields: Option<Arc<record::Fields>> },
-    Activity { run_id: String, scheduled_event_id: i64, activity: Option<Arc<record::Activity>> },
-    Timer { run_id: String, started_event_id: i64, timer: Option<Arc<record::Timer>> },
-    Child { run_id: String, initiated_event_id: i64, child: Option<Arc<record::Child>> },
-    ExternalSignal { run_id: String, initiated_event_id: i64, external: Option<Arc<record::External>> },
-    ExternalCancel { run_id: String, initiated_event_id: i64, external: Option<Arc<record::External>> },
-    Buffered { run_id: String, arrival: i64, event: Option<Arc<HistoryEvent>> },
-    SignalRequest { run_id: String, request_id: String, seen: bool },
+    Head {
+        run_id: String,
+        head: Option<Arc<record::Head>>,
+    },
+    Fields {
+        run_id: String,
+        fields: Option<Arc<record::Fields>>,
+    },
+    Activity {
+        run_id: String,
+        scheduled_event_id: i64,
+        activity: Option<Arc<record::Activity>>,
+    },
+    Timer {
+        run_id: String,
+        started_event_id: i64,
+        timer: Option<Arc<record::Timer>>,
+    },
+    Child {
+        run_id: String,
+        initiated_event_id: i64,
+        child: Option<Arc<record::Child>>,
+    },
+    ExternalSignal {
+        run_id: String,
+        initiated_event_id: i64,
+        external: Option<Arc<record::External>>,
+    },
+    ExternalCancel {
+        run_id: String,
+        initiated_event_id: i64,
+        external: Option<Arc<record::External>>,
+    },
+    Buffered {
+        run_id: String,
+        arrival: i64,
+        event: Option<Arc<HistoryEvent>>,
+    },
+    SignalRequest {
+        run_id: String,
+        request_id: String,
+        seen: bool,
+    },
     /// A batch of events; `first_event_id` is the id of the first of them. Batches are never rewritten.
-    History { run_id: String, first_event_id: i64, events: Vec<HistoryEvent> },
-    Task { key: TaskKey, task: Option<record::Task> },
+    History {
+        run_id: String,
+        first_event_id: i64,
+        events: Vec<HistoryEvent>,
+    },
+    Task {
+        key: TaskKey,
+        task: Option<record::Task>,
+    },
     /// The chain's wake-up time.
-    Deadline { due: UnixNanos, armed: bool },
-    Send { sequence: u64, send: Option<Arc<Send>> },
-    Receipt { key: ReceiptKey, receipt: Option<Arc<record::Receipt>> },
+    Deadline {
+        due: UnixNanos,
+        armed: bool,
+    },
+    Send {
+        sequence: u64,
+        send: Option<Arc<Send>>,
+    },
+    Receipt {
+        key: ReceiptKey,
+        receipt: Option<Arc<record::Receipt>>,
+    },
     /// What listings show of a run; both are given so that index rows can be moved.
-    Visibility { run_id: String, before: Option<record::Visibility>, now: Option<record::Visibility> },
+    Visibility {
+        run_id: String,
+        before: Option<record::Visibility>,
+        now: Option<record::Visibility>,
+    },
     /// Every row of the run goes (retention, deletion): history batches, closed-run rows, listings.
-    PurgeRun { run_id: String },
+    PurgeRun {
+        run_id: String,
+    },
 }
 
 /// Where a task stands in its queue's backlog. It follows from the state of what it is for, so the

@@ -35,9 +35,8 @@ pub(crate) fn signal(mut draft: Draft<'_>, request: &SignalWorkflowExecutionRequ
         links: &request.links,
         sender: None,
     };
-    let outcome = check_texts(&draft, &signal)
-        .and_then(|()| draft.find(request.workflow_execution.as_ref()))
-        .and_then(|run_id| {
+    let outcome = check_texts(&draft, &signal).and_then(|()| draft.find(request.workflow_execution.as_ref())).and_then(
+        |run_id| {
             if is_repeated(&draft, &run_id, &signal) {
                 return Ok(false);
             }
@@ -48,7 +47,8 @@ pub(crate) fn signal(mut draft: Draft<'_>, request: &SignalWorkflowExecutionRequ
                 draft.schedule_workflow_task(&run_id);
             }
             Ok(true)
-        });
+        },
+    );
     match outcome {
         Ok(true) => draft.finish(reply::done()),
         Ok(false) => draft.unchanged(reply::done()),

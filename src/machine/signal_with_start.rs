@@ -74,7 +74,7 @@ fn create(
     signal: &Signal<'_>,
     terminated: Option<&str>,
 ) -> Step {
-    let run_id = draft.new_id();
+    let run_id = draft.new_run_id();
     if let Some(existing) = terminated {
         start::terminate_existing(&mut draft, existing, &run_id);
     }

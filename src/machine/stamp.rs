@@ -54,6 +54,10 @@ pub struct Limits {
     pub history_bytes_max: i64,
     /// Events of a run's history (`limit.historyCount.error`).
     pub history_events_max: i64,
+    /// Bytes of what a run waits for, memo and search attributes included (`limit.mutableStateSize.error`).
+    pub state_bytes_max: i64,
+    /// Bytes that one step may write of a run (`system.transactionSizeLimit`).
+    pub transaction_bytes_max: i64,
     /// From here on continue-as-new is suggested (`limit.historySize.suggestContinueAsNew`).
     pub history_bytes_suggest: i64,
     /// Likewise (`limit.historyCount.suggestContinueAsNew`).
@@ -91,6 +95,8 @@ pub struct Limits {
     /// Links of one request, and bytes of one (`frontend.maxlinksPerRequest`, `frontend.linkMaxSize`).
     pub links_max: usize,
     pub link_bytes_max: usize,
+    /// Completion callbacks of a run (`system.maxCallbacksPerWorkflow`).
+    pub callbacks_max: usize,
     /// Eager dispatch of activities (`system.enableActivityEagerExecution`).
     pub eager_activities: bool,
     /// Least spacing of runs of one chain, milliseconds.
@@ -107,6 +113,8 @@ impl Default for Limits {
             memo_bytes_max: 2 * MIB,
             history_bytes_max: 50 * MIB as i64,
             history_events_max: 51_200,
+            state_bytes_max: 8 * MIB as i64,
+            transaction_bytes_max: 4 * MIB as i64,
             history_bytes_suggest: 4 * MIB as i64,
             history_events_suggest: 4_096,
             pending_max: 2_000,
@@ -128,6 +136,7 @@ impl Default for Limits {
             details_bytes_max: 20_000,
             links_max: 10,
             link_bytes_max: 4_000,
+            callbacks_max: 32,
             eager_activities: true,
             successor_spacing_ms_min: 1_000,
         }

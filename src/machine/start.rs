@@ -17,6 +17,7 @@ mod request;
 use alloc::format;
 use alloc::string::String;
 
+use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::{ContinueAsNewInitiator, EventType, WorkflowIdConflictPolicy};
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
@@ -29,7 +30,7 @@ use crate::draft::Draft;
 use crate::new_run::{self, NewRun};
 use crate::stamp::{duration, duration_nanos};
 use crate::workflow_task::start as task_start;
-use crate::{Step, cron, event, payload, terminate};
+use crate::{Step, cron, event, payload, reply, terminate};
 use policy::Decision;
 pub(crate) use request::checked;
 
@@ -64,7 +65,7 @@ fn again(draft: Draft<'_>, request: &StartWorkflowExecutionRequest, info: record
 }
 
 fn create(mut draft: Draft<'_>, request: StartWorkflowExecutionRequest, terminated: Option<String>) -> Step {
-    let run_id = draft.new_id();
+    let run_id = draft.new_run_id();
     if let Some(existing) = &terminated {
         terminate_existing(&mut draft, existing, &run_id);
     }
@@ -159,12 +160,29 @@ pub(crate) fn first_backoff(draft: &Draft<'_>, request: &StartWorkflowExecutionR
     cron::backoff(&request.cron_schedule, draft.now(), draft.now()).unwrap_or(0)
 }
 
+fn callbacks_fit(draft: &Draft<'_>, run_id: &str, request: &StartWorkflowExecutionRequest) -> Result<(), Rejection> {
+    let run = draft.run(run_id);
+    let most = draft.at().limits.callbacks_max;
+    let attached = run.started.completion_callbacks.len() + run.head.attached_callbacks.len();
+    if attached + request.completion_callbacks.len() <= most {
+        return Ok(());
+    }
+    let text =
+        format!("cannot attach more than {most} callbacks to a workflow ({attached} callbacks already attached)");
+    Err(reply::failed_precondition(text))
+}
+
 /// The run that is open already takes what the request wants to attach to it.
 fn use_existing(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest, run_id: &str) -> Step {
     let Some(options) = &request.on_conflict_options else {
         let reply = answer::existing(&draft, run_id);
         return draft.unchanged(reply);
     };
+    if options.attach_completion_callbacks
+        && let Err(rejection) = callbacks_fit(&draft, run_id, request)
+    {
+        return draft.reject(rejection);
+    }
     draft.begin_transition(run_id);
     let attached_request_id = if options.attach_request_id { request.request_id.clone() } else { String::new() };
     let attached_completion_callbacks =
@@ -180,10 +198,7 @@ fn use_existing(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest, r
         event.links.clone_from(&request.links);
     }
     draft.add_event(run_id, event);
-    let reply = if options.attach_request_id {
-        answer::attached(&draft, request)
-    } else {
-        answer::existing(&draft, run_id)
-    };
+    let reply =
+        if options.attach_request_id { answer::attached(&draft, request) } else { answer::existing(&draft, run_id) };
     draft.finish(reply)
 }

@@ -12,8 +12,8 @@ use bristlecone_proto::temporal::api::common::v1::{Callback, Payloads, WorkerVer
 use bristlecone_proto::temporal::api::enums::v1::{ContinueAsNewInitiator, RetryState, VersioningBehavior};
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::history::v1::WorkflowExecutionStartedEventAttributes;
-use bristlecone_proto::temporal::api::workflow::v1::{ResetPoints, VersioningOverride};
 use bristlecone_proto::temporal::api::workflow::v1::versioning_override::Override;
+use bristlecone_proto::temporal::api::workflow::v1::{ResetPoints, VersioningOverride};
 use prost_types::Duration;
 
 use crate::chain::Run;
@@ -41,9 +41,7 @@ pub(crate) fn after_failure(run: &Run, failure: &Failure, now: UnixNanos) -> (Op
         }
     };
     match retried {
-        Ok(backoff) => {
-            (Some(Plan { initiator: ContinueAsNewInitiator::Retry, backoff }), RetryState::InProgress)
-        }
+        Ok(backoff) => (Some(Plan { initiator: ContinueAsNewInitiator::Retry, backoff }), RetryState::InProgress),
         Err(state) => (after_success(run, now), state),
     }
 }

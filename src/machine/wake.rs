@@ -85,7 +85,7 @@ fn time_out(draft: &mut Draft<'_>, run_id: &str, whole_execution: bool) {
     let expired = whole_execution || deadline::execution_expiration(run).is_some_and(|at| at <= now);
     let (plan, retry_state) =
         if expired { (None, RetryState::Timeout) } else { successor::after_failure(run, &timeout, now) };
-    let new_run_id = plan.as_ref().map(|_| draft.new_id()).unwrap_or_default();
+    let new_run_id = plan.as_ref().map(|_| draft.new_run_id()).unwrap_or_default();
     draft.fail_started_task(run_id, WorkflowTaskFailedCause::ForceCloseCommand);
     let attributes = WorkflowExecutionTimedOutEventAttributes {
         retry_state: retry_state.into(),

@@ -379,7 +379,7 @@ impl Actor {
             live.queries = waiting;
             for query in answered {
                 let Some(result) = results.get(&query.id.to_string()).cloned() else { continue };
-                let reply = answer_of(result);
+                let reply = answer_of(result, &self.around.limits);
                 self.pending.release(Release::Reply { respond: query.respond, reply });
             }
         }
@@ -445,7 +445,10 @@ fn task_key(claim: &Claim) -> TaskKey {
     }
 }
 
-fn answer_of(result: WorkflowQueryResult) -> Reply {
+fn answer_of(result: WorkflowQueryResult, limits: &machine::Limits) -> Reply {
+    if !machine::validate::payloads_fit(result.answer.as_ref(), limits) {
+        return reply::rejected(reply::invalid_argument(machine::validate::BLOB_TOO_LARGE));
+    }
     queries::answer(result.result_type(), result.answer, &result.error_message, result.failure)
 }
 

@@ -206,6 +206,10 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::Terminate(_)
         | input::Kind::Delete(_)
         | input::Kind::ResetSticky(_)
+        | input::Kind::PauseActivity(_)
+        | input::Kind::UnpauseActivity(_)
+        | input::Kind::ResetActivity(_)
+        | input::Kind::UpdateActivityOptions(_)
         | input::Kind::Purge(_)
         | input::Kind::Release(_) => Lane::Starts,
         input::Kind::CompleteWorkflowTask(_)

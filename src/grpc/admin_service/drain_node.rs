@@ -17,7 +17,10 @@ pub(super) async fn drain_node(admin: &Admin, request: DrainNodeRequest, by: Ins
         }
         State::Draining => {}
         state => {
-            return Err(reply::failed_precondition(format!("node {node_id} is {}: it cannot be drained", state.as_str_name())));
+            return Err(reply::failed_precondition(format!(
+                "node {node_id} is {}: it cannot be drained",
+                state.as_str_name()
+            )));
         }
     }
     loop {

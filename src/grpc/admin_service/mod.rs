@@ -62,7 +62,8 @@ impl Admin {
     /// The state of a member that is still one.
     fn member_state(&self, node_id: u64) -> Result<State> {
         let view = self.cluster.meta();
-        let member = view.member(node_id).ok_or_else(|| reply::not_found(format!("the cluster has no node {node_id}")))?;
+        let member =
+            view.member(node_id).ok_or_else(|| reply::not_found(format!("the cluster has no node {node_id}")))?;
         match member.state() {
             State::Removed => Err(reply::failed_precondition(format!("node {node_id} was removed"))),
             state => Ok(state),
@@ -129,10 +130,7 @@ impl AdminService for Admin {
         answer(transfer_leader::transfer_leader(self, request.into_inner(), by).await)
     }
 
-    async fn join_node(
-        &self,
-        _: Request<JoinNodeRequest>,
-    ) -> std::result::Result<Response<JoinNodeResponse>, Status> {
+    async fn join_node(&self, _: Request<JoinNodeRequest>) -> std::result::Result<Response<JoinNodeResponse>, Status> {
         answer(join_node::join_node(self))
     }
 }

@@ -8,11 +8,7 @@ use tokio::time::Instant;
 use super::super::Result;
 use super::{Admin, STATUS_TIME};
 
-pub(super) async fn remove_node(
-    admin: &Admin,
-    request: RemoveNodeRequest,
-    by: Instant,
-) -> Result<RemoveNodeResponse> {
+pub(super) async fn remove_node(admin: &Admin, request: RemoveNodeRequest, by: Instant) -> Result<RemoveNodeResponse> {
     let node_id = request.node_id;
     admin.member_state(node_id)?;
     admin.require_another(node_id)?;

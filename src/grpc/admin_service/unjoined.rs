@@ -55,7 +55,10 @@ impl AdminService for Unjoined {
         }
     }
 
-    async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusResponse>, Status> {
+    async fn cluster_status(
+        &self,
+        _: Request<ClusterStatusRequest>,
+    ) -> Result<Response<ClusterStatusResponse>, Status> {
         not_a_member()
     }
 
@@ -99,7 +102,10 @@ mod tests {
             let join = |seed: &str| JoinNodeRequest { seed: seed.to_string() };
             let status = admin.cluster_status(ClusterStatusRequest {}).await.map_err(code);
             assert_eq!(status.expect_err("no member"), Code::FailedPrecondition);
-            assert_eq!(admin.join_node(join("nowhere")).await.map_err(code).expect_err("no port"), Code::InvalidArgument);
+            assert_eq!(
+                admin.join_node(join("nowhere")).await.map_err(code).expect_err("no port"),
+                Code::InvalidArgument
+            );
             admin.join_node(join("127.0.0.1:7234")).await.expect("taken");
             let again = admin.join_node(join("127.0.0.1:7234")).await.map_err(code);
             assert_eq!(again.expect_err("only once"), Code::FailedPrecondition);

@@ -22,7 +22,7 @@ pub(super) fn apply(
         return Err(CommandFailure::fatal(Cause::BadScheduleActivityAttributes, message));
     }
     let plan = successor::after_success(draft.run(&ctx.run_id), draft.now());
-    let new_run_id = plan.as_ref().map(|_| draft.new_id()).unwrap_or_default();
+    let new_run_id = plan.as_ref().map(|_| draft.new_run_id()).unwrap_or_default();
     let completed = WorkflowExecutionCompletedEventAttributes {
         result: attributes.result.clone(),
         workflow_task_completed_event_id: ctx.completed_event_id,

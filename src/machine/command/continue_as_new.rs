@@ -31,7 +31,7 @@ pub(super) fn apply(
     nothing_buffered(ctx)?;
     let completed = completed(draft.run(&ctx.run_id), attributes, draft.at())?;
     check_sizes(&completed, draft.at())?;
-    let new_run_id = draft.new_id();
+    let new_run_id = draft.new_run_id();
     let event = WorkflowExecutionContinuedAsNewEventAttributes {
         new_execution_run_id: new_run_id.clone(),
         workflow_type: completed.workflow_type.clone(),
@@ -95,9 +95,7 @@ fn completed(
     command.workflow_run_timeout = Some(run_timeout);
     if let Some(policy) = &command.retry_policy {
         let policy = validate::retry_policy::complete(policy).map_err(|error| {
-            bad(within.text(&format!(
-                "invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: {error}"
-            )))
+            bad(within.text(&format!("invalid WorkflowRetryPolicy on ContinueAsNewWorkflowExecutionCommand: {error}")))
         })?;
         command.retry_policy = Some(policy);
     }

@@ -25,7 +25,7 @@ pub(super) fn apply(
         return Err(CommandFailure::fatal(CAUSE, message));
     }
     let (plan, retry_state) = successor::after_failure(draft.run(&ctx.run_id), failure, draft.now());
-    let new_run_id = plan.as_ref().map(|_| draft.new_id()).unwrap_or_default();
+    let new_run_id = plan.as_ref().map(|_| draft.new_run_id()).unwrap_or_default();
     let failed = WorkflowExecutionFailedEventAttributes {
         failure: Some(failure.clone()),
         retry_state: retry_state.into(),

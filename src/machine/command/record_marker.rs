@@ -33,11 +33,8 @@ pub(super) fn apply(
             ),
         ));
     }
-    let bytes: usize = attributes
-        .details
-        .iter()
-        .map(|(key, payloads)| key.len() + validate::encoded_len(Some(payloads)))
-        .sum();
+    let bytes: usize =
+        attributes.details.iter().map(|(key, payloads)| key.len() + validate::encoded_len(Some(payloads))).sum();
     if !validate::blob_fits(bytes, limits) {
         return Err(CommandFailure::fatal(CAUSE, "RecordMarkerCommandAttributes.Details exceeds size limit."));
     }

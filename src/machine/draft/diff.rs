@@ -127,8 +127,7 @@ impl Draft<'_> {
     }
 
     fn visibility_row(&self, before: Option<&Run>, now: &Run, rows: &mut Vec<Row>) {
-        let same =
-            |before: &Run| before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields);
+        let same = |before: &Run| before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields);
         if before.is_some_and(same) {
             return;
         }

@@ -1,5 +1,11 @@
 //! Activities: pending from their scheduled event to the event that closes them.
 
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::history::v1::{
     ActivityTaskCancelRequestedEventAttributes, ActivityTaskScheduledEventAttributes,
@@ -7,7 +13,7 @@ use bristlecone_proto::temporal::api::history::v1::{
 };
 
 use crate::chain::Run;
-use crate::tasks;
+use crate::{payload, tasks};
 
 pub fn scheduled(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskScheduledEventAttributes, batch_id: i64) {
     let activity = record::Activity {
@@ -50,5 +56,27 @@ pub fn cancel_requested(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskCan
 pub fn closed(run: &mut Run, scheduled_event_id: i64) {
     if let Some(activity) = run.activities.remove(&scheduled_event_id) {
         run.activity_ids.remove(&activity.activity_id);
+        if activity.paused {
+            note_pauses(run);
+        }
     }
+}
+
+/// Which types of activities are paused shows in listings.
+pub(crate) fn note_pauses(run: &mut Run) {
+    const PAUSE_INFO: &str = "TemporalPauseInfo";
+    let paused = run.activities.iter().filter(|(_, activity)| activity.paused);
+    let types: BTreeSet<String> =
+        paused.map(|(_, activity)| format!("property:activityType={}", activity.activity_type)).collect();
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    let noted = (!types.is_empty()).then(|| payload::keyword_list(&types));
+    let known = run.fields.search_attributes.as_ref().and_then(|a| a.indexed_fields.get(PAUSE_INFO));
+    if known == noted.as_ref() {
+        return;
+    }
+    let attributes = Arc::make_mut(&mut run.fields).search_attributes.get_or_insert_default();
+    match noted {
+        Some(noted) => attributes.indexed_fields.insert(PAUSE_INFO.into(), noted),
+        None => attributes.indexed_fields.remove(PAUSE_INFO),
+    };
 }

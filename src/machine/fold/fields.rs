@@ -17,11 +17,8 @@ use crate::stamp::{duration_nanos, nanos, timestamp};
 pub fn timer_started(run: &mut Run, event: &HistoryEvent, a: &TimerStartedEventAttributes) {
     let started = event.event_time.as_ref().map_or(0, nanos);
     let due = started.saturating_add(duration_nanos(a.start_to_fire_timeout.as_ref()));
-    let timer = record::Timer {
-        timer_id: a.timer_id.clone(),
-        started_event_id: event.event_id,
-        due: Some(timestamp(due)),
-    };
+    let timer =
+        record::Timer { timer_id: a.timer_id.clone(), started_event_id: event.event_id, due: Some(timestamp(due)) };
     run.timer_ids.put(a.timer_id.clone(), event.event_id);
     run.timers.put(event.event_id, timer);
 }

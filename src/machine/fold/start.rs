@@ -36,7 +36,12 @@ pub fn run(id: &str, event: &HistoryEvent) -> Option<Run> {
 }
 
 /// A run from its first event and its two scalar rows, with nothing pending.
-pub fn assemble(id: &str, event: &HistoryEvent, head: Shared<record::Head>, fields: Arc<record::Fields>) -> Option<Run> {
+pub fn assemble(
+    id: &str,
+    event: &HistoryEvent,
+    head: Shared<record::Head>,
+    fields: Arc<record::Fields>,
+) -> Option<Run> {
     let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) = &event.attributes else { return None };
     Some(Run {
         id: id.to_string(),

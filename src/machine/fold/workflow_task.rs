@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::SearchAttributes;
-use bristlecone_proto::temporal::api::enums::v1::{TaskQueueKind, TimeoutType, VersioningBehavior, WorkflowTaskFailedCause};
+use bristlecone_proto::temporal::api::enums::v1::{
+    TaskQueueKind, TimeoutType, VersioningBehavior, WorkflowTaskFailedCause,
+};
 use bristlecone_proto::temporal::api::history::v1::{
     HistoryEvent, WorkflowTaskCompletedEventAttributes, WorkflowTaskFailedEventAttributes,
     WorkflowTaskScheduledEventAttributes, WorkflowTaskStartedEventAttributes, WorkflowTaskTimedOutEventAttributes,

@@ -118,20 +118,13 @@ fn first_events(run: &Run) -> Option<Vec<HistoryEvent>> {
     Some(vec![fold::start::first_event(run), task_answer::scheduled_event(task), started])
 }
 
-fn eager_task(
-    draft: &Draft<'_>,
-    run: &Run,
-    events: Vec<HistoryEvent>,
-) -> Option<PollWorkflowTaskQueueResponse> {
+fn eager_task(draft: &Draft<'_>, run: &Run, events: Vec<HistoryEvent>) -> Option<PollWorkflowTaskQueueResponse> {
     let started = task_answer::of_hard_start(draft.id(), run)?;
     let queue = run.head.workflow_task.as_ref()?.queue.clone();
     let id = draft.id();
     Some(PollWorkflowTaskQueueResponse {
         task_token: started.token?.encode_to_vec().into(),
-        workflow_execution: Some(WorkflowExecution {
-            workflow_id: id.workflow_id.clone(),
-            run_id: run.id.clone(),
-        }),
+        workflow_execution: Some(WorkflowExecution { workflow_id: id.workflow_id.clone(), run_id: run.id.clone() }),
         workflow_type: run.started.workflow_type.clone(),
         started_event_id: started.started_event_id,
         attempt: started.attempt,

@@ -74,7 +74,8 @@ pub(crate) fn decide(
 }
 
 fn already_started(record: &record::Chain, message: String) -> Rejection {
-    let create = record.request_ids.iter().find(|(_, info)| info.event_type == EventType::WorkflowExecutionStarted as i32);
+    let create =
+        record.request_ids.iter().find(|(_, info)| info.event_type == EventType::WorkflowExecutionStarted as i32);
     let request_id = create.map_or("", |(request_id, _)| request_id);
     reply::already_started(message, request_id, &record.current_run_id, &record.first_run_id)
 }

@@ -66,7 +66,8 @@ fn check_texts(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>) -
 }
 
 fn check_timeouts(request: &mut StartWorkflowExecutionRequest, limits: &Limits) -> Result<(), Rejection> {
-    request.workflow_execution_timeout = timeout(request.workflow_execution_timeout, "WorkflowExecutionTimeoutSeconds")?;
+    request.workflow_execution_timeout =
+        timeout(request.workflow_execution_timeout, "WorkflowExecutionTimeoutSeconds")?;
     request.workflow_run_timeout = timeout(request.workflow_run_timeout, "WorkflowRunTimeoutSeconds")?;
     request.workflow_task_timeout = timeout(request.workflow_task_timeout, "WorkflowTaskTimeoutSeconds")?;
     let invalid = |text: String| reply::invalid_argument(text);
@@ -101,9 +102,7 @@ fn check_policies(request: &StartWorkflowExecutionRequest) -> Result<(), Rejecti
     }
     let options = request.on_conflict_options.as_ref();
     if options.is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id) {
-        return Err(reply::invalid_argument(
-            "attaching request ID is required for attaching completion callbacks",
-        ));
+        return Err(reply::invalid_argument("attaching request ID is required for attaching completion callbacks"));
     }
     Ok(())
 }
@@ -115,7 +114,7 @@ fn check_attached(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>
     validate::search_attributes::check(request.search_attributes.as_ref(), at).map_err(invalid)?;
     validate::search_attributes::check_size(request.search_attributes.as_ref(), at.limits).map_err(invalid)?;
     validate::priority(request.priority.as_ref()).map_err(reply::invalid_argument)?;
-    check_callbacks(&mut request.completion_callbacks)?;
+    check_callbacks(&mut request.completion_callbacks, at.limits)?;
     request.links = distinct_links(&request.links, &request.completion_callbacks);
     let from_callbacks = request.completion_callbacks.iter().flat_map(|callback| &callback.links);
     let all: Vec<Link> = request.links.iter().chain(from_callbacks).cloned().collect();
@@ -124,12 +123,11 @@ fn check_attached(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>
 }
 
 /// Which addresses may be called is the service's business; here count and size are checked.
-fn check_callbacks(callbacks: &mut [Callback]) -> Result<(), Rejection> {
-    const CALLBACKS_MAX: usize = 32;
+fn check_callbacks(callbacks: &mut [Callback], limits: &Limits) -> Result<(), Rejection> {
     const HEADER_BYTES_MAX: usize = 8 * 1024;
     const URL_BYTES_MAX: usize = 1_000;
-    if callbacks.len() > CALLBACKS_MAX {
-        let message = format!("cannot attach more than {CALLBACKS_MAX} callbacks to a workflow");
+    if callbacks.len() > limits.callbacks_max {
+        let message = format!("cannot attach more than {} callbacks to a workflow", limits.callbacks_max);
         return Err(reply::invalid_argument(message));
     }
     for callback in callbacks {

@@ -18,7 +18,8 @@ use script::Script;
 fn every_script_prints_what_it_says() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let rewrite = env::var("BRISTLECONE_REWRITE").is_ok_and(|value| value == "1");
-    let mut paths: Vec<_> = fs::read_dir(dir).expect("testdata is there").map(|e| e.expect("readable").path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(dir).expect("testdata is there").map(|e| e.expect("readable").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     assert!(!paths.is_empty(), "no scripts");

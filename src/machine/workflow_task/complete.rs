@@ -95,8 +95,7 @@ fn heartbeat_timeout(mut draft: Draft<'_>, run_id: &str) -> Step {
     draft.run_mut(run_id).head.sticky = None;
     draft.schedule_workflow_task(run_id);
     let failed = Some(reply::not_found("workflow task heartbeat timeout"));
-    let completed =
-        WorkflowTaskCompleted { failed, another_task: true, run_id: run_id.into(), ..Default::default() };
+    let completed = WorkflowTaskCompleted { failed, another_task: true, run_id: run_id.into(), ..Default::default() };
     draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
 }
 
@@ -166,10 +165,8 @@ fn completed_attributes(
         (Some(deployment), None) => Some((&deployment.series_name, &deployment.build_id)),
         (None, None) => None,
     };
-    let deployment_version = deployment_version.map(|(name, build_id)| WorkerDeploymentVersion {
-        deployment_name: name.clone(),
-        build_id: build_id.clone(),
-    });
+    let deployment_version = deployment_version
+        .map(|(name, build_id)| WorkerDeploymentVersion { deployment_name: name.clone(), build_id: build_id.clone() });
     let deployment_name = options.map(|o| &o.deployment_name).filter(|name| !name.is_empty());
     let series_name = request.deployment.as_ref().map(|deployment| &deployment.series_name);
     // Some SDKs report a default behaviour although their workers are not versioned.

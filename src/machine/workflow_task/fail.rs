@@ -20,12 +20,8 @@ pub(crate) fn fail_workflow_task(mut draft: Draft<'_>, input: &FailWorkflowTask)
         return draft.reject(rejection);
     }
     if request.cause() == WorkflowTaskFailedCause::GrpcMessageTooLarge {
-        let terminate = Terminate {
-            reason: "GrpcMessageTooLarge",
-            details: None,
-            identity: "history-service",
-            links: &[],
-        };
+        let terminate =
+            Terminate { reason: "GrpcMessageTooLarge", details: None, identity: "history-service", links: &[] };
         terminate::run(&mut draft, run_id, terminate);
         return draft.finish(reply::done());
     }

@@ -10,6 +10,7 @@
 //! | `complete p1`, `fail p1` | the worker answers; indented lines are its commands (`worker.rs`) |
 //! | `take-activity q as=a1`, `undo-activity a1` | a poll takes the activity task of a queue |
 //! | `activity-complete a1`, `activity-fail a1`, `activity-cancel a1`, `heartbeat a1` | the worker answers; `activity=` instead of the poll: by id |
+//! | `pause-activity activity=1`, `unpause-activity`, `reset-activity`, `activity-options mask=heartbeatTimeout` | an operator; `type=` instead of `activity=` |
 //! | `deliver` | delivers outbox rows and their answers until none is left |
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 
@@ -166,7 +167,13 @@ impl Commands {
         if let Some(token) = line.value("again").map(|name| self.tasks[name].clone()) {
             let (run_id, scheduled_event_id) = (token.run_id, token.scheduled_event_id);
             let (attempt, stamp) = (token.attempt, token.stamp);
-            return input::Kind::StartWorkflowTask(StartWorkflowTask { run_id, scheduled_event_id, attempt, stamp, poll });
+            return input::Kind::StartWorkflowTask(StartWorkflowTask {
+                run_id,
+                scheduled_event_id,
+                attempt,
+                stamp,
+                poll,
+            });
         }
         let (key, task) = self.offered(line, TaskKind::Workflow);
         input::Kind::StartWorkflowTask(StartWorkflowTask {
@@ -260,6 +267,9 @@ impl Commands {
             "history_events_suggest" => limits.history_events_suggest = number,
             "history_events_max" => limits.history_events_max = number,
             "history_bytes_max" => limits.history_bytes_max = number,
+            "state_bytes_max" => limits.state_bytes_max = number,
+            "transaction_bytes_max" => limits.transaction_bytes_max = number,
+            "callbacks_max" => limits.callbacks_max = number as usize,
             "pending_max" => limits.pending_max = number as usize,
             "eager_activities" => limits.eager_activities = number != 0,
             "activity_failure_bytes_max" => limits.activity_failure_bytes_max = number as usize,
@@ -292,4 +302,3 @@ pub fn payloads(text: Option<&str>) -> Option<Payloads> {
 pub fn duration(nanos: Option<i64>) -> Option<Duration> {
     nanos.map(|nanos| Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 })
 }
-

@@ -84,10 +84,10 @@ impl Shell {
     /// Sends an input to a chain, as the leader of its shard does.
     pub fn send(&mut self, workflow_id: &str, input: Input) -> Outcome {
         self.inputs += 1;
-        let held = self.chains.entry(workflow_id.to_string()).or_insert_with(|| Held {
-            chain: Chain::new(chain_id(workflow_id)),
-            store: Store::default(),
-        });
+        let held = self
+            .chains
+            .entry(workflow_id.to_string())
+            .or_insert_with(|| Held { chain: Chain::new(chain_id(workflow_id)), store: Store::default() });
         let needed = runs_needed(&input, held.chain.record.as_ref());
         held.load(&needed);
         let at = Stamp {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bristlecone_machine::row::TaskKind;
 use bristlecone_machine::Row;
+use bristlecone_machine::row::TaskKind;
 use bristlecone_proto::chain::{Reply, reply};
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -135,6 +135,12 @@ fn row_lines(row: &Row) -> Vec<String> {
                 if a.cancel_requested {
                     line.push_str(" cancel-requested");
                 }
+                if a.paused {
+                    line.push_str(" paused");
+                }
+                if a.reset_requested {
+                    line.push_str(" reset");
+                }
                 if let Some(failure) = &a.last_failure {
                     line.push_str(&format!(" last failure {:?}", failure.message));
                 }
@@ -180,9 +186,9 @@ fn row_lines(row: &Row) -> Vec<String> {
         }
         Row::Visibility { before, now, .. } => {
             let status = |listed: &Option<_>| {
-                listed.as_ref().map_or("–".to_string(), |v: &bristlecone_proto::record::Visibility| {
-                    status_name(v.status)
-                })
+                listed
+                    .as_ref()
+                    .map_or("–".to_string(), |v: &bristlecone_proto::record::Visibility| status_name(v.status))
             };
             vec![format!("listed {} → {}", status(before), status(now))]
         }

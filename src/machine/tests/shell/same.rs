@@ -71,6 +71,7 @@ fn told_head(run: &Run) -> record::Head {
         next_workflow_task_attempt: 0,
         close_attempted: false,
         awaits_parent: false,
+        state_bytes: 0,
         ..(*run.head).clone()
     };
     head.request_ids.retain(|_, info| info.event_type == EventType::WorkflowExecutionOptionsUpdated as i32);
@@ -88,6 +89,7 @@ fn told_fields(run: &Run) -> record::Fields {
     let mut fields = (*run.fields).clone();
     if let Some(attributes) = &mut fields.search_attributes {
         attributes.indexed_fields.remove("TemporalReportedProblems");
+        attributes.indexed_fields.remove("TemporalPauseInfo");
     }
     fields.search_attributes = fields.search_attributes.filter(|attributes| !attributes.indexed_fields.is_empty());
     fields

@@ -130,9 +130,7 @@ fn place(row: &Row) -> (String, Key, bool) {
         Row::Activity { run_id, scheduled_event_id, activity } => {
             of(run_id, Key::Activity(*scheduled_event_id), activity.is_some())
         }
-        Row::Timer { run_id, started_event_id, timer } => {
-            of(run_id, Key::Timer(*started_event_id), timer.is_some())
-        }
+        Row::Timer { run_id, started_event_id, timer } => of(run_id, Key::Timer(*started_event_id), timer.is_some()),
         Row::Child { run_id, initiated_event_id, child } => {
             of(run_id, Key::Child(*initiated_event_id), child.is_some())
         }
@@ -143,9 +141,7 @@ fn place(row: &Row) -> (String, Key, bool) {
             of(run_id, Key::ExternalCancel(*initiated_event_id), external.is_some())
         }
         Row::Buffered { run_id, arrival, event } => of(run_id, Key::Buffered(*arrival), event.is_some()),
-        Row::SignalRequest { run_id, request_id, seen } => {
-            of(run_id, Key::SignalRequest(request_id.clone()), *seen)
-        }
+        Row::SignalRequest { run_id, request_id, seen } => of(run_id, Key::SignalRequest(request_id.clone()), *seen),
         Row::Task { .. } | Row::Deadline { .. } | Row::Visibility { .. } | Row::PurgeRun { .. } => {
             unreachable!("kept apart")
         }

@@ -1,6 +1,7 @@
 //! Requests and commands as workers and clients send them.
 
 use bristlecone_machine::stamp::duration;
+use bristlecone_proto::chain::input::Kind;
 use bristlecone_proto::temporal::api::command::v1::command::Attributes;
 use bristlecone_proto::temporal::api::command::v1::{
     CancelTimerCommandAttributes, CancelWorkflowExecutionCommandAttributes, Command,
@@ -17,10 +18,15 @@ use bristlecone_proto::temporal::api::enums::v1::CommandType;
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
-use bristlecone_proto::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    PauseActivityRequest, ResetActivityRequest, StartWorkflowExecutionRequest, UnpauseActivityRequest,
+    pause_activity_request, reset_activity_request, unpause_activity_request,
+};
 
 use super::ops::{Cmd, Shape};
 use crate::shell::SECOND;
+
+const ACTIVITY_TYPE: &str = "A";
 
 pub fn name(workflow: u8) -> String {
     format!("w{workflow}")
@@ -40,6 +46,37 @@ fn some_seconds(seconds: i64) -> Option<prost_types::Duration> {
 
 fn retry_policy(attempts: i32) -> RetryPolicy {
     RetryPolicy { maximum_attempts: attempts, initial_interval: some_seconds(1), ..RetryPolicy::default() }
+}
+
+/// What an operator does to all activities of type `A`.
+pub fn operate(execution: WorkflowExecution, what: u8) -> Kind {
+    let execution = Some(execution);
+    match what {
+        0 | 1 => Kind::PauseActivity(PauseActivityRequest {
+            execution,
+            activity: Some(pause_activity_request::Activity::Type(ACTIVITY_TYPE.into())),
+            ..PauseActivityRequest::default()
+        }),
+        2 | 3 => Kind::UnpauseActivity(UnpauseActivityRequest {
+            execution,
+            reset_attempts: what == 3,
+            reset_heartbeat: what == 3,
+            jitter: Some(duration(SECOND)),
+            activity: Some(unpause_activity_request::Activity::UnpauseAll(true)),
+            ..UnpauseActivityRequest::default()
+        }),
+        _ => Kind::ResetActivity(ResetActivityRequest {
+            execution,
+            keep_paused: what == 4,
+            reset_heartbeat: what == 5,
+            activity: Some(reset_activity_request::Activity::MatchAll(true)),
+            ..ResetActivityRequest::default()
+        }),
+    }
+}
+
+pub fn unpause(execution: WorkflowExecution) -> Kind {
+    operate(execution, 2)
 }
 
 pub fn start(workflow: u8, request: u8, conflict: i32, reuse: i32, shape: &Shape) -> StartWorkflowExecutionRequest {
@@ -68,7 +105,7 @@ pub fn command(cmd: &Cmd, pending: &[i64]) -> Command {
             CommandType::ScheduleActivityTask,
             Attributes::ScheduleActivityTaskCommandAttributes(ScheduleActivityTaskCommandAttributes {
                 activity_id: format!("a{id}"),
-                activity_type: Some(ActivityType { name: "A".into() }),
+                activity_type: Some(ActivityType { name: ACTIVITY_TYPE.into() }),
                 task_queue: Some(queue()),
                 schedule_to_close_timeout: some_seconds(*close),
                 schedule_to_start_timeout: some_seconds(*start),

@@ -43,8 +43,11 @@ fn by_time(shell: &Shell, workflow_id: &str, chain: &Chain, run: &Run) {
     }
 }
 
-/// The earliest of the timeouts of an activity, or when its next attempt is offered.
+/// The earliest of the timeouts of an activity, or when its next attempt is offered. A paused one has none.
 fn attention(activity: &record::Activity) -> i64 {
+    if activity.paused {
+        return i64::MAX;
+    }
     let after = |from: Option<Timestamp>, timeout: Option<Duration>| {
         let timeout = duration_nanos(timeout.as_ref());
         from.filter(|_| timeout > 0).map(|from| nanos(&from) + timeout)

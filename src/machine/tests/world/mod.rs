@@ -96,6 +96,9 @@ impl World {
                 let reset = ResetStickyTaskQueueRequest { execution: Some(execution(*workflow)), ..Default::default() };
                 self.send(&name(*workflow), input::Kind::ResetSticky(reset));
             }
+            Op::Operate { workflow, what } => {
+                self.send(&name(*workflow), commands::operate(execution(*workflow), *what));
+            }
             Op::PollWorkflow { which, again } => {
                 if let Some((workflow, key, task)) = pick(&self.waiting(TaskKind::Workflow), *which).cloned() {
                     self.poll_workflow(&workflow, &key, &task, *again);
@@ -527,6 +530,16 @@ impl World {
             let endless = |run: &Run| !run.started.cron_schedule.is_empty();
             if self.open_run(&workflow_id).as_ref().is_some_and(endless) {
                 self.terminate(&workflow_id);
+                busy = true;
+            }
+        }
+        for workflow_id in self.shell.workflow_ids() {
+            let paused = |run: &Run| run.activities.iter().any(|(_, activity)| activity.paused);
+            if self.open_run(&workflow_id).as_ref().is_some_and(paused) {
+                self.send(
+                    &workflow_id,
+                    commands::unpause(WorkflowExecution { workflow_id: workflow_id.clone(), ..Default::default() }),
+                );
                 busy = true;
             }
         }

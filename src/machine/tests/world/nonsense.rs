@@ -9,10 +9,11 @@ use bristlecone_proto::chain::{
 };
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DescribeWorkflowExecutionRequest, QueryWorkflowRequest, RequestCancelWorkflowExecutionRequest,
-    ResetStickyTaskQueueRequest, RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest,
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
+    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest, SignalWithStartWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    UnpauseActivityRequest, UpdateActivityOptionsRequest,
 };
 
 pub fn input(kind: u8, run_id: &str) -> Kind {
@@ -81,6 +82,12 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         35 => Kind::Harden(Harden { run_id: "no uuid".into() }),
         36 => Kind::Release(Default::default()),
         37 => Kind::Delete(Default::default()),
+        38 => Kind::PauseActivity(PauseActivityRequest { execution: execution(), ..Default::default() }),
+        39 => Kind::UnpauseActivity(UnpauseActivityRequest { execution: execution(), ..Default::default() }),
+        40 => Kind::ResetActivity(ResetActivityRequest { execution: execution(), ..Default::default() }),
+        41 => {
+            Kind::UpdateActivityOptions(UpdateActivityOptionsRequest { execution: execution(), ..Default::default() })
+        }
         _ => Kind::Wake(Default::default()),
     }
 }

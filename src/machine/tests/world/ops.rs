@@ -33,6 +33,11 @@ pub enum Op {
     ResetSticky {
         workflow: u8,
     },
+    /// An operator pauses, unpauses or resets every activity of the run.
+    Operate {
+        workflow: u8,
+        what: u8,
+    },
     /// Takes the `which`-th waiting workflow task; `again`: with the last poll's request id.
     PollWorkflow {
         which: u8,
@@ -168,6 +173,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => id().prop_map(|workflow| Op::RequestCancel { workflow }),
         1 => id().prop_map(|workflow| Op::Terminate { workflow }),
         1 => id().prop_map(|workflow| Op::ResetSticky { workflow }),
+        3 => (id(), 0..6_u8).prop_map(|(workflow, what)| Op::Operate { workflow, what }),
         8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(which, again)| Op::PollWorkflow { which, again }),
         10 => complete(),
         30 => work(),
@@ -190,7 +196,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Exchange),
         2 => Just(Op::FailOver),
         1 => id().prop_map(|workflow| Op::Purge { workflow }),
-        2 => (id(), 0..40_u8, any::<bool>())
+        2 => (id(), 0..44_u8, any::<bool>())
             .prop_map(|(workflow, kind, about_current)| Op::Nonsense { workflow, kind, about_current }),
     ]
 }

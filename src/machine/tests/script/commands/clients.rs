@@ -1,8 +1,9 @@
 //! What clients send.
 
 use bristlecone_proto::chain::{HistoryHead, input::Kind};
+use bristlecone_proto::temporal::api::activity::v1::ActivityOptions;
 use bristlecone_proto::temporal::api::common::v1::{
-    Callback, Link, Memo, Priority, RetryPolicy, SearchAttributes, WorkflowType, callback, link,
+    Callback, Link, Memo, Priority, RetryPolicy, SearchAttributes, WorkflowExecution, WorkflowType, callback, link,
 };
 use bristlecone_proto::temporal::api::enums::v1::{
     QueryRejectCondition, TaskQueueKind, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
@@ -12,10 +13,13 @@ use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, QueryWorkflowRequest,
-    RequestCancelWorkflowExecutionRequest, ResetStickyTaskQueueRequest, SignalWithStartWorkflowExecutionRequest,
-    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
+    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest, pause_activity_request,
+    reset_activity_request, unpause_activity_request, update_activity_options_request,
 };
+use prost_types::FieldMask;
 
 use super::{Commands, Line, duration, payload, payloads};
 
@@ -60,6 +64,42 @@ impl Commands {
                 execution: self.execution(line),
                 ..ResetStickyTaskQueueRequest::default()
             }),
+            "pause-activity" => Kind::PauseActivity(PauseActivityRequest {
+                execution: self.execution(line),
+                identity: "operator".into(),
+                reason: line.or("reason", ""),
+                activity: match (line.value("activity"), line.value("type")) {
+                    (Some(id), _) => Some(pause_activity_request::Activity::Id(id.into())),
+                    (None, name) => name.map(|name| pause_activity_request::Activity::Type(name.into())),
+                },
+                ..PauseActivityRequest::default()
+            }),
+            "unpause-activity" => Kind::UnpauseActivity(UnpauseActivityRequest {
+                execution: self.execution(line),
+                reset_attempts: line.has("attempts"),
+                reset_heartbeat: line.has("heartbeat"),
+                jitter: duration(line.nanos("jitter")),
+                activity: Some(match (line.value("activity"), line.value("type")) {
+                    (Some(id), _) => unpause_activity_request::Activity::Id(id.into()),
+                    (None, Some(name)) => unpause_activity_request::Activity::Type(name.into()),
+                    (None, None) => unpause_activity_request::Activity::UnpauseAll(true),
+                }),
+                ..UnpauseActivityRequest::default()
+            }),
+            "reset-activity" => Kind::ResetActivity(ResetActivityRequest {
+                execution: self.execution(line),
+                reset_heartbeat: line.has("heartbeat"),
+                keep_paused: line.has("keep-paused"),
+                restore_original_options: line.has("restore"),
+                jitter: duration(line.nanos("jitter")),
+                activity: Some(match (line.value("activity"), line.value("type")) {
+                    (Some(id), _) => reset_activity_request::Activity::Id(id.into()),
+                    (None, Some(name)) => reset_activity_request::Activity::Type(name.into()),
+                    (None, None) => reset_activity_request::Activity::MatchAll(true),
+                }),
+                ..ResetActivityRequest::default()
+            }),
+            "activity-options" => Kind::UpdateActivityOptions(activity_options(self.execution(line), line)),
             "history" => Kind::HistoryHead(HistoryHead {
                 execution: self.execution(line),
                 with_virtual_events: line.has("virtual"),
@@ -143,6 +183,28 @@ impl Commands {
             workflow_start_delay: start.workflow_start_delay,
             ..SignalWithStartWorkflowExecutionRequest::default()
         }
+    }
+}
+
+/// `mask=a,b` names the fields; `restore` brings all back.
+fn activity_options(execution: Option<WorkflowExecution>, line: &Line) -> UpdateActivityOptionsRequest {
+    let options = ActivityOptions {
+        task_queue: line.value("queue").map(|name| TaskQueue { name: name.into(), ..TaskQueue::default() }),
+        schedule_to_close_timeout: duration(line.nanos("schedule-to-close")),
+        schedule_to_start_timeout: duration(line.nanos("schedule-to-start")),
+        start_to_close_timeout: duration(line.nanos("start-to-close")),
+        heartbeat_timeout: duration(line.nanos("heartbeat")),
+        retry_policy: retry_policy(line),
+        priority: line.number("priority").map(|key| Priority { priority_key: key as i32, ..Priority::default() }),
+        ..ActivityOptions::default()
+    };
+    UpdateActivityOptionsRequest {
+        execution,
+        activity_options: (!line.has("nothing")).then_some(options),
+        update_mask: line.value("mask").map(|mask| FieldMask { paths: mask.split(',').map(str::to_string).collect() }),
+        restore_original: line.has("restore"),
+        activity: line.value("activity").map(|id| update_activity_options_request::Activity::Id(id.into())),
+        ..UpdateActivityOptionsRequest::default()
     }
 }
 

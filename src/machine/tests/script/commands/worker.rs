@@ -13,11 +13,11 @@ use bristlecone_proto::temporal::api::command::v1::{
     CancelTimerCommandAttributes, CancelWorkflowExecutionCommandAttributes, Command,
     CompleteWorkflowExecutionCommandAttributes, ContinueAsNewWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes, ModifyWorkflowPropertiesCommandAttributes,
-    ProtocolMessageCommandAttributes, RecordMarkerCommandAttributes,
-    RequestCancelActivityTaskCommandAttributes, RequestCancelExternalWorkflowExecutionCommandAttributes,
-    ScheduleActivityTaskCommandAttributes, ScheduleNexusOperationCommandAttributes,
-    SignalExternalWorkflowExecutionCommandAttributes, StartChildWorkflowExecutionCommandAttributes,
-    StartTimerCommandAttributes, UpsertWorkflowSearchAttributesCommandAttributes,
+    ProtocolMessageCommandAttributes, RecordMarkerCommandAttributes, RequestCancelActivityTaskCommandAttributes,
+    RequestCancelExternalWorkflowExecutionCommandAttributes, ScheduleActivityTaskCommandAttributes,
+    ScheduleNexusOperationCommandAttributes, SignalExternalWorkflowExecutionCommandAttributes,
+    StartChildWorkflowExecutionCommandAttributes, StartTimerCommandAttributes,
+    UpsertWorkflowSearchAttributesCommandAttributes,
 };
 use bristlecone_proto::temporal::api::common::v1::{
     ActivityType, Memo, Priority, SearchAttributes, WorkflowExecution, WorkflowType,
@@ -96,10 +96,9 @@ impl Commands {
                 CommandType::CancelTimer,
                 A::CancelTimerCommandAttributes(CancelTimerCommandAttributes { timer_id: line.or("id", "") }),
             ),
-            "activity" => (
-                CommandType::ScheduleActivityTask,
-                A::ScheduleActivityTaskCommandAttributes(schedule_activity(line)),
-            ),
+            "activity" => {
+                (CommandType::ScheduleActivityTask, A::ScheduleActivityTaskCommandAttributes(schedule_activity(line)))
+            }
             "cancel-activity" => (
                 CommandType::RequestCancelActivityTask,
                 A::RequestCancelActivityTaskCommandAttributes(RequestCancelActivityTaskCommandAttributes {
@@ -130,7 +129,9 @@ impl Commands {
             ),
             "message" => (
                 CommandType::ProtocolMessage,
-                A::ProtocolMessageCommandAttributes(ProtocolMessageCommandAttributes { message_id: line.or("id", "m") }),
+                A::ProtocolMessageCommandAttributes(ProtocolMessageCommandAttributes {
+                    message_id: line.or("id", "m"),
+                }),
             ),
             "nexus" => (
                 CommandType::ScheduleNexusOperation,

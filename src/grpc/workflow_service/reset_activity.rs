@@ -1,0 +1,18 @@
+//! ResetActivity: the attempts of a pending activity are counted from 1 again.
+
+use bristlecone_proto::chain::{input, reply};
+use bristlecone_proto::temporal::api::workflowservice::v1::{ResetActivityRequest, ResetActivityResponse};
+
+use crate::grpc::call::Call;
+use crate::grpc::namespaces::chain_id;
+use crate::grpc::{Edge, Result, check, errors};
+
+pub async fn handle(edge: Edge, call: Call, request: ResetActivityRequest) -> Result<ResetActivityResponse> {
+    let namespace = edge.namespace(&request.namespace)?;
+    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let chain = chain_id(&namespace.record, &execution.workflow_id);
+    match edge.cluster().call(&chain, input::Kind::ResetActivity(request), call.answer_by()).await? {
+        reply::Kind::Done(_) => Ok(ResetActivityResponse {}),
+        _ => Err(errors::unexpected_reply()),
+    }
+}

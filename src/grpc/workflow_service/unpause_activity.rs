@@ -1,0 +1,18 @@
+//! UnpauseActivity: a paused activity goes on.
+
+use bristlecone_proto::chain::{input, reply};
+use bristlecone_proto::temporal::api::workflowservice::v1::{UnpauseActivityRequest, UnpauseActivityResponse};
+
+use crate::grpc::call::Call;
+use crate::grpc::namespaces::chain_id;
+use crate::grpc::{Edge, Result, check, errors};
+
+pub async fn handle(edge: Edge, call: Call, request: UnpauseActivityRequest) -> Result<UnpauseActivityResponse> {
+    let namespace = edge.namespace(&request.namespace)?;
+    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let chain = chain_id(&namespace.record, &execution.workflow_id);
+    match edge.cluster().call(&chain, input::Kind::UnpauseActivity(request), call.answer_by()).await? {
+        reply::Kind::Done(_) => Ok(UnpauseActivityResponse {}),
+        _ => Err(errors::unexpected_reply()),
+    }
+}

@@ -1,0 +1,27 @@
+//! UpdateActivityOptions: timeouts, queue, priority and retries of a pending activity change.
+
+use bristlecone_machine::{reply as rejections, validate};
+use bristlecone_proto::chain::{input, reply};
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    UpdateActivityOptionsRequest, UpdateActivityOptionsResponse,
+};
+
+use crate::grpc::call::Call;
+use crate::grpc::namespaces::chain_id;
+use crate::grpc::{Edge, Result, check, errors};
+
+pub async fn handle(
+    edge: Edge,
+    call: Call,
+    request: UpdateActivityOptionsRequest,
+) -> Result<UpdateActivityOptionsResponse> {
+    let namespace = edge.namespace(&request.namespace)?;
+    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let priority = request.activity_options.as_ref().and_then(|options| options.priority.as_ref());
+    validate::priority(priority).map_err(rejections::invalid_argument)?;
+    let chain = chain_id(&namespace.record, &execution.workflow_id);
+    match edge.cluster().call(&chain, input::Kind::UpdateActivityOptions(request), call.answer_by()).await? {
+        reply::Kind::ActivityOptions(response) => Ok(response),
+        _ => Err(errors::unexpected_reply()),
+    }
+}
