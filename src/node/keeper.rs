@@ -99,9 +99,7 @@ pub fn alive(parts: &Parts, view: &MetaView) -> BTreeSet<u64> {
 
 fn is_ready(parts: &Parts, view: &MetaView) -> bool {
     let led = |group: &Group| group.leadership().borrow().leader.is_some();
-    parts.health.is_caught_up()
-        && !view.cluster.cluster_id.is_empty()
-        && parts.groups.0.list().iter().all(led)
+    parts.health.is_caught_up() && !view.cluster.cluster_id.is_empty() && parts.groups.0.list().iter().all(led)
 }
 
 /// Creates replicas that this node should hold, opens their shards, and removes those it should not.
