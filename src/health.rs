@@ -9,6 +9,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Health {
     ready: watch::Sender<bool>,
+    /// The metadata is as new as the cluster's was after this start.
+    caught_up: AtomicBool,
     shedding: Mutex<String>,
     /// No new workflows: the disk is nearly full.
     refuses_starts: AtomicBool,
@@ -16,7 +18,12 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { ready: watch::Sender::new(false), shedding: Mutex::default(), refuses_starts: AtomicBool::new(false) }
+        Self {
+            ready: watch::Sender::new(false),
+            caught_up: AtomicBool::new(false),
+            shedding: Mutex::default(),
+            refuses_starts: AtomicBool::new(false),
+        }
     }
 }
 
@@ -32,6 +39,16 @@ impl Health {
 
     pub fn watch_ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// The metadata has everything that the cluster had agreed on before this node's start.
+    pub fn set_caught_up(&self) {
+        self.caught_up.store(true, Ordering::Release);
+    }
+
+    /// Until then what the metadata lacks may exist all the same.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
     }
 
     /// Why starts are refused; empty: they are not.

@@ -37,6 +37,10 @@ pub fn namespace_in_wrong_state(namespace: &record::Namespace, allowed: &[Namesp
 }
 
 /// The node takes no new workflows, for this reason.
+pub fn starting() -> Rejection {
+    plain(code::UNAVAILABLE, "this node has just started and does not know everything yet; try again, or another node")
+}
+
 pub fn overloaded(reason: &str) -> Rejection {
     let detail = ResourceExhaustedFailure {
         cause: ResourceExhaustedCause::SystemOverloaded.into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bristlecone_machine::{Limits, reply, validate};
-use bristlecone_proto::chain::ChainId;
+use bristlecone_proto::chain::{ChainId, Rejection};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::{NamespaceState, ReplicationState};
 use bristlecone_proto::temporal::api::namespace::v1::{
@@ -38,13 +38,21 @@ impl Edge {
     pub(super) fn any_namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
         check_name(name, self.cluster().limits())?;
         let meta = self.cluster().meta();
-        meta.namespace(name).cloned().ok_or_else(|| errors::namespace_not_found(name))
+        meta.namespace(name).cloned().ok_or_else(|| self.unknown_namespace(name))
     }
 
     /// The namespace with this id, whatever its state.
     pub(super) fn namespace_by_id(&self, id: &str) -> Result<Arc<NamespaceEntry>> {
         let meta = self.cluster().meta();
-        meta.namespace_by_id(id).cloned().ok_or_else(|| errors::namespace_not_found(id))
+        meta.namespace_by_id(id).cloned().ok_or_else(|| self.unknown_namespace(id))
+    }
+
+    /// A node that has just started may not have heard of it yet.
+    fn unknown_namespace(&self, name: &str) -> Rejection {
+        match self.cluster().parts().health.is_caught_up() {
+            true => errors::namespace_not_found(name),
+            false => errors::starting(),
+        }
     }
 
     /// The namespace that a task token belongs to. A request that names a namespace must name the same.

@@ -277,8 +277,10 @@ impl Mouth {
                 }
             };
             if rows.is_empty() {
+                // Nothing to change, says a leader that is one.
                 reply.index = view.index;
-                drop(respond.send(Ok(reply)));
+                let confirmed = self.group.confirm(&epoch).await.is_ok();
+                drop(respond.send(if confirmed { Ok(reply) } else { Err(Refused::NotLeader) }));
                 continue;
             }
             number += 1;

@@ -99,7 +99,7 @@ pub fn alive(parts: &Parts, view: &MetaView) -> BTreeSet<u64> {
 
 fn is_ready(parts: &Parts, view: &MetaView) -> bool {
     let led = |group: &Group| group.leadership().borrow().leader.is_some();
-    !view.cluster.cluster_id.is_empty() && parts.groups.0.list().iter().all(led)
+    parts.health.is_caught_up() && !view.cluster.cluster_id.is_empty() && parts.groups.0.list().iter().all(led)
 }
 
 /// Creates replicas that this node should hold, opens their shards, and removes those it should not.
@@ -316,7 +316,8 @@ async fn keep_placement(cluster: Cluster) {
     }
 }
 
-/// Tells the cluster this node's addresses and version, once after each start.
+/// Tells the cluster this node's addresses and version, once after each start, and learns from the answer how new
+/// the metadata has to be.
 async fn report(cluster: Cluster, me: Member) {
     let parts = cluster.parts();
     let mut view = parts.meta.watch();
@@ -325,7 +326,12 @@ async fn report(cluster: Cluster, me: Member) {
     while known {
         let deadline = Instant::now() + STEP_TIME;
         match cluster.meta_call(meta_call::Kind::UpdateMember(member.clone()), deadline).await {
-            Ok(_) => return,
+            Ok(reply) => {
+                if view.wait_for(|view| view.index >= reply.index).await.is_ok() {
+                    parts.health.set_caught_up();
+                }
+                return;
+            }
             Err(rejection) => {
                 tracing::debug!(reason = rejection.message, "the cluster does not know where this node is")
             }
