@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
@@ -47,7 +48,10 @@ impl ApiService {
             (path, Method { meter, rpc })
         });
         let methods = Arc::new(methods.collect());
-        let health = HealthServer::new(HealthService::from_health_reporter(edge.health()));
+        // SDKs compress whatever they send.
+        let health = HealthServer::new(HealthService::from_health_reporter(edge.health()))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
         let others = own.add_service(health);
         let others = add_reflection(others);
         Self { edge, methods, others }
@@ -107,5 +111,7 @@ fn add_reflection(routes: Routes) -> Routes {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let valid = "the descriptors are generated with this program";
-    routes.add_service(builder().build_v1().expect(valid)).add_service(builder().build_v1alpha().expect(valid))
+    let v1 = builder().build_v1().expect(valid).accept_compressed(CompressionEncoding::Gzip);
+    let v1alpha = builder().build_v1alpha().expect(valid).accept_compressed(CompressionEncoding::Gzip);
+    routes.add_service(v1).add_service(v1alpha)
 }
