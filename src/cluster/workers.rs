@@ -101,7 +101,7 @@ impl Cluster {
 
     pub(super) fn serve_shut_worker(&self, shut: &ShutWorker) {
         let instance = &shut.worker_instance_key;
-        self.inner.queues.polls().end(|queue, poll| {
+        self.inner.queues.end_polls(|queue, poll| {
             let sticky = !shut.sticky_queue.is_empty() && queue.name == shut.sticky_queue;
             let own = !instance.is_empty() && poll.worker_instance_key == *instance;
             queue.namespace_id == shut.namespace_id && (sticky || own)

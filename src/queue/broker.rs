@@ -152,7 +152,16 @@ impl Brokers {
     pub fn cancel(&mut self, key: &QueueKey, node: u64, poll_ids: &[u64]) {
         if let Some(queue) = self.queues.get_mut(key) {
             queue.polls.retain(|w| w.poll.node_id != node || !poll_ids.contains(&w.poll.poll_id));
+            // One that is being matched does not come back when its match comes to nothing.
+            queue.claimed_polls.retain(|(at, id)| *at != node || !poll_ids.contains(id));
         }
+    }
+
+    /// Whether a poll of the queue was seen lately.
+    pub fn is_polled(&self, key: &QueueKey, now: Instant) -> bool {
+        const LATELY: Duration = Duration::from_secs(20);
+        let polled = |queue: &Queue| !queue.pollers.is_empty() && now.duration_since(queue.last_poll) < LATELY;
+        self.queues.get(key).is_some_and(polled)
     }
 
     /// A shard has tasks. Also returns those that a sticky queue without a worker cannot serve.
@@ -191,10 +200,11 @@ impl Brokers {
         let Match { queue: key, poll, task, node, group_id, since, until, .. } = matched;
         let Some(queue) = self.queue(&key, now) else { return Vec::new() };
         let order = TaskOrder::of(&task);
-        queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
+        let waits = queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
         queue.claimed_tasks.remove(&order);
         match outcome {
             Outcome::Started => {}
+            _ if !waits => {}
             // The poll waited longest already: it stays first.
             Outcome::Stale | Outcome::NoPollers | Outcome::Unspecified => {
                 queue.polls.push_front(Waiting { poll, since, until });
@@ -420,6 +430,19 @@ mod tests {
         // A stale task is dropped; the poll still waits and takes the next one.
         assert!(brokers.settle(matched, Outcome::Stale, now).is_empty());
         assert_eq!(brokers.offer(1, offer(vec![task("b", 3, 2)]), now).0.len(), 1);
+    }
+
+    #[test]
+    fn a_poll_that_ends_during_its_match_does_not_come_back() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.register(poll(1, 60_000), now, 0);
+        let (matches, _) = brokers.offer(1, offer(vec![task("a", 3, 1)]), now);
+        let [matched] = <[Match; 1]>::try_from(matches).expect("one poll, one task");
+        brokers.cancel(&key(), 7, &[1]);
+        assert!(brokers.settle(matched, Outcome::Stale, now).is_empty());
+        assert!(brokers.offer(1, offer(vec![task("b", 3, 2)]), now).0.is_empty());
+        assert_eq!(brokers.register(poll(2, 60_000), now, 0).len(), 1);
     }
 
     #[test]

@@ -116,6 +116,18 @@ impl Queues {
         parked
     }
 
+    /// Ends the polls on this node that the predicate names.
+    pub fn end_polls(&self, matches: impl Fn(&QueueKey, &bristlecone_proto::chain::Poll) -> bool) {
+        for (queue, poll_id) in self.inner.polls.end(matches) {
+            self.cancel(&queue, poll_id);
+        }
+    }
+
+    /// Whether this node brokers the queue and saw a poll of it lately.
+    pub fn is_polled(&self, queue: &QueueKey) -> bool {
+        self.inner.brokers.lock().is_polled(queue, Instant::now())
+    }
+
     /// A shard on this node offers tasks.
     pub fn offer(&self, offer: Offer) {
         let Some(queue) = &offer.queue else { return };
@@ -133,7 +145,7 @@ impl Queues {
         if to == self.inner.me {
             self.take_delivery(self.inner.me, delivery);
         } else {
-            let back = Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone() };
+            let back = polls::give_back(&delivery);
             if let Err(error) = self.inner.peers.notify(to, notice(notice::Kind::Deliver(delivery))) {
                 tracing::debug!(node = to, %error, "a started task could not be delivered, its start is taken back");
                 self.inner.shards.undelivered(back);
@@ -226,7 +238,7 @@ impl Queues {
     fn take_delivery(&self, from: u64, delivery: Deliver) {
         let Err(delivery) = self.inner.polls.deliver(from, delivery) else { return };
         tracing::debug!(poll = delivery.poll_id, "the poll is gone, the start of its task is taken back");
-        self.give_back(from, Undelivered { chain: delivery.chain, undo: delivery.undo });
+        self.give_back(from, polls::give_back(&delivery));
     }
 
     /// Tells the shard that started a task that nobody has it.

@@ -90,21 +90,22 @@ impl Polls {
             from,
             backlog_count_hint: delivery.backlog_count_hint,
             poller_delta: delivery.poller_delta,
-            give_back: Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone() },
+            give_back: give_back(&delivery),
         };
         waiting.deliver.send(Some(delivered)).map_err(|_| delivery)
     }
 
-    /// Ends the polls that the predicate names, as if their time were up.
-    pub fn end(&self, matches: impl Fn(&QueueKey, &Poll) -> bool) {
+    /// Ends the polls that the predicate names, as if their time were up; their broker has to hear of it.
+    pub(super) fn end(&self, matches: impl Fn(&QueueKey, &Poll) -> bool) -> Vec<(QueueKey, u64)> {
         let mut waiting = self.waiting.lock();
         let ended: Vec<u64> = waiting.iter().filter(|(_, w)| matches(&w.queue, &w.poll)).map(|(id, _)| *id).collect();
-        for id in ended {
-            if let Some(waiting) = waiting.remove(&id) {
-                // The receiver may be gone: then the poll is over anyway.
-                drop(waiting.deliver.send(None));
-            }
-        }
+        let ended = ended.into_iter().filter_map(|id| {
+            let Waiting { queue, deliver, .. } = waiting.remove(&id)?;
+            // The receiver may be gone: then the poll is over anyway.
+            drop(deliver.send(None));
+            Some((queue, id))
+        });
+        ended.collect()
     }
 
     pub fn len(&self) -> usize {
@@ -145,6 +146,11 @@ impl Drop for Parked {
             self.queues.give_back(delivered.from, delivered.give_back);
         }
     }
+}
+
+/// What the shard has to hear when nobody took the delivery.
+pub(super) fn give_back(delivery: &Deliver) -> Undelivered {
+    Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone(), query_id: delivery.query_id }
 }
 
 fn registration(queue: &QueueKey, poll: &Poll, until: Instant, now: Instant) -> PollRegister {

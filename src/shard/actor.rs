@@ -380,7 +380,8 @@ impl Actor {
             self.sweep_at = None;
             self.sweep();
         }
-        for id in self.queries.expire(now) {
+        let queues = &self.around.queues;
+        for id in self.queries.expire(now, |queue| queues.is_polled(queue)) {
             self.offer_query(id);
         }
     }
@@ -424,7 +425,7 @@ fn explicit_run(body: &Body) -> Option<String> {
         Body::AwaitHistory { head, .. } => {
             head.head.as_ref().and_then(|head| head.execution.as_ref()).map(|execution| execution.run_id.clone())
         }
-        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } => None,
+        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => None,
     }
 }
 
@@ -436,7 +437,9 @@ pub fn refuse(mail: Mail, error: CallError) {
         | Body::AnswerQuery { respond, .. }
         | Body::AwaitHistory { respond, .. } => drop(respond.send(Err(error))),
         // A claim whose sender is dropped is tried again.
-        Body::Input { respond: Respond::Claim(_) | Respond::Nobody, .. } | Body::StickyQueryUnclaimed { .. } => {}
+        Body::Input { respond: Respond::Claim(_) | Respond::Nobody, .. }
+        | Body::StickyQueryUnclaimed { .. }
+        | Body::QueryUndelivered { .. } => {}
     }
 }
 

@@ -224,6 +224,7 @@ impl Actor {
             group_id: self.group.id(),
             backlog_count_hint,
             poller_delta,
+            query_id: task.query_id,
             task: None,
         };
         let queues = self.around.queues.clone();

@@ -71,6 +71,11 @@ impl Actor {
                 self.route_query(&key, &chain, query);
             }
             Body::AnswerQuery { query_id, answer, respond } => self.answer_query(query_id, *answer, respond),
+            Body::QueryUndelivered { query_id } => {
+                if self.queries.give_back(query_id) {
+                    self.offer_query(query_id);
+                }
+            }
             Body::StickyQueryUnclaimed { query_id } => {
                 if self.queries.leave_sticky(query_id) {
                     self.offer_query(query_id);
@@ -91,7 +96,7 @@ impl Actor {
             Body::Input { input, .. } => machine::load::runs_needed(input, record),
             Body::Query { request, .. } => named_run(request.execution.as_ref()),
             Body::AwaitHistory { head, .. } => named_run(head.head.as_ref().and_then(|head| head.execution.as_ref())),
-            Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } => Vec::new(),
+            Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => Vec::new(),
         };
         let missing: Vec<String> = needed
             .into_iter()

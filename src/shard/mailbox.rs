@@ -38,6 +38,8 @@ pub enum Body {
     AnswerQuery { query_id: u64, answer: Box<RespondQueryTaskCompletedRequest>, respond: Answer },
     /// Nobody polls the sticky queue on which a query was offered.
     StickyQueryUnclaimed { query_id: u64 },
+    /// The poll that a query was handed to is gone.
+    QueryUndelivered { query_id: u64 },
     /// Wait until a run's history has grown beyond an event.
     AwaitHistory { head: node::AwaitHistory, respond: Answer },
 }
@@ -196,7 +198,9 @@ impl Queue {
 fn lane_of(body: &Body) -> Lane {
     let input = match body {
         Body::Input { input, .. } => input,
-        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } => return Lane::Completions,
+        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => {
+            return Lane::Completions;
+        }
         Body::Query { .. } | Body::AwaitHistory { .. } => return Lane::Reads,
     };
     let Some(kind) = &input.kind else { return Lane::Reads };

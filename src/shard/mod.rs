@@ -282,10 +282,12 @@ impl Shards {
 
     /// Nobody has the task that was started.
     pub fn undelivered(&self, undelivered: Undelivered) {
-        let Undelivered { chain: Some(chain), undo: Some(Input { kind: Some(kind), .. }) } = undelivered else {
-            return;
-        };
-        if let Some(shard) = self.of_chain(&chain) {
+        let Undelivered { chain: Some(chain), undo, query_id } = undelivered else { return };
+        let Some(shard) = self.of_chain(&chain) else { return };
+        if query_id != 0 {
+            // A shard that is too busy lets the query time out.
+            drop(shard.send(chain, Body::QueryUndelivered { query_id }, None));
+        } else if let Some(Input { kind: Some(kind), .. }) = undo {
             shard.tell(chain, kind);
         }
     }

@@ -142,21 +142,32 @@ impl Queries {
         }
     }
 
-    /// Fails what nobody answered in time; returns those that leave the sticky queue.
-    pub fn expire(&mut self, now: Instant) -> Vec<u64> {
+    /// The worker that took the query is gone; whether it is to be offered again.
+    pub fn give_back(&mut self, id: u64) -> bool {
+        let query = self.direct.get_mut(&id).filter(|query| query.taken);
+        query.is_some_and(|query| {
+            query.taken = false;
+            true
+        })
+    }
+
+    /// Fails what nobody answered in time; returns those that leave the sticky queue. A query that no
+    /// worker can take fails early, so that its caller hears why.
+    pub fn expire(&mut self, now: Instant, is_polled: impl Fn(&QueueKey) -> bool) -> Vec<u64> {
         let mut over = Vec::new();
         let mut leave = Vec::new();
         for (id, query) in &self.direct {
             let untaken_until = query.deadline - NO_POLLER_MARGIN;
-            if query.deadline <= now || (!query.taken && untaken_until <= now) {
-                over.push(*id);
+            if query.deadline <= now {
+                over.push((*id, timed_out()));
+            } else if !query.taken && untaken_until <= now && !is_polled(&query.normal_queue()) {
+                over.push((*id, no_poller()));
             } else if query.on_sticky && query.sticky_until <= now {
                 leave.push(*id);
             }
         }
-        for id in over {
+        for (id, rejection) in over {
             if let Some(query) = self.direct.remove(&id) {
-                let rejection = if query.taken { timed_out() } else { no_poller() };
                 drop(query.respond.send(Ok(reply::rejected(rejection))));
             }
         }
@@ -166,6 +177,16 @@ impl Queries {
 
     pub fn drain(&mut self) -> impl Iterator<Item = Direct> {
         std::mem::take(&mut self.direct).into_values()
+    }
+}
+
+impl Direct {
+    fn normal_queue(&self) -> QueueKey {
+        QueueKey {
+            namespace_id: self.chain.namespace_id.clone(),
+            name: self.route.task_queue.clone(),
+            kind: TaskKind::Workflow.into(),
+        }
     }
 }
 
