@@ -18,8 +18,9 @@ pub async fn handle(_: Edge, _: Call, _: GetSystemInfoRequest) -> Result<GetSyst
             eager_workflow_start: true,
             sdk_metadata: true,
             count_group_by_execution_status: true,
+            // Workers tell their builds: histories and polls name them.
+            build_id_based_versioning: true,
             supports_schedules: false,
-            build_id_based_versioning: false,
             nexus: false,
             server_scaled_deployments: false,
             server_scaled_provider_cloud_run: false,

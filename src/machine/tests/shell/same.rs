@@ -96,7 +96,17 @@ fn told_fields(run: &Run) -> record::Fields {
 }
 
 fn told_activity(activity: &record::Activity) -> record::Activity {
-    let activity = activity.clone();
+    let mut activity = activity.clone();
+    // What an operator changed stands in no event.
+    if let Some(original) = activity.original_options.take() {
+        activity.task_queue = original.task_queue.map(|queue| queue.name).unwrap_or_default();
+        activity.schedule_to_close_timeout = original.schedule_to_close_timeout;
+        activity.schedule_to_start_timeout = original.schedule_to_start_timeout;
+        activity.start_to_close_timeout = original.start_to_close_timeout;
+        activity.heartbeat_timeout = original.heartbeat_timeout;
+        activity.retry_policy = original.retry_policy;
+        activity.priority = original.priority;
+    }
     record::Activity {
         scheduled_event_id: activity.scheduled_event_id,
         scheduled_batch_id: activity.scheduled_batch_id,
