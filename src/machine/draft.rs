@@ -368,8 +368,9 @@ impl<'a> Draft<'a> {
     /// The step that this draft has become. A run whose history or state grew beyond all limits is
     /// terminated instead.
     pub fn finish(mut self, reply: Reply) -> Step {
+        let too_long = self.too_long();
         self.settle();
-        let Some((run_id, reason)) = self.beyond_limits() else { return self.seal(reply) };
+        let Some((run_id, reason)) = too_long.or_else(|| self.too_heavy()) else { return self.seal(reply) };
         let mut draft = self.restart();
         let terminate = Terminate { reason, details: None, identity: "history-service", links: &[] };
         terminate::run(&mut draft, &run_id, terminate);
@@ -387,8 +388,9 @@ impl<'a> Draft<'a> {
         Step { next: Some(self.chain), rows, reply }
     }
 
-    /// An open run that is too large, and why it has to end. Making a start durable is no reason.
-    fn beyond_limits(&self) -> Option<(String, &'static str)> {
+    /// An open run with too long a history, and why it has to end. Making a start durable is no reason, and
+    /// what waits in the buffer does not count yet.
+    fn too_long(&self) -> Option<(String, &'static str)> {
         let limits = self.at.limits;
         let goes_on = |event: &HistoryEvent| event.event_type() != EventType::WorkflowTaskStarted;
         let touched = self.writing.keys().filter(|run_id| self.new_events(run_id).any(goes_on));
@@ -400,6 +402,15 @@ impl<'a> Draft<'a> {
             if run.head.next_event_id - 1 > limits.history_events_max {
                 return Some((run.id.clone(), "Workflow history count exceeds limit."));
             }
+        }
+        None
+    }
+
+    /// An open run that waits for too much, or writes too much at once, and why it has to end.
+    fn too_heavy(&self) -> Option<(String, &'static str)> {
+        let limits = self.at.limits;
+        let known = self.writing.keys().filter(|run_id| self.before.runs.contains_key(*run_id));
+        for run in known.filter_map(|run_id| self.get(run_id)).filter(|run| run.is_running()) {
             if run.head.state_bytes > limits.state_bytes_max {
                 return Some((run.id.clone(), "Workflow mutable state size exceeds limit."));
             }

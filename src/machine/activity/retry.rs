@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_failure_is_tried_again_until_something_forbids_it() {
         let failure = application(None);
-        let decide = |activity: &record::Activity, now| super::decide(activity, Some(&failure), now);
+        let decide = |activity: &record::Activity, now| decide(activity, Some(&failure), now);
         assert_eq!(decide(&activity(), 0), Decision::Retry(Some(SECOND)));
         assert_eq!(
             decide(&record::Activity { retry_policy: None, ..activity() }, 0),
