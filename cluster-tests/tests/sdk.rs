@@ -138,11 +138,11 @@ async fn timers_signals_and_queries() {
     stage.clear().await;
 }
 
-async fn put(handle: &WorkflowHandle<Client, bristlecone_cluster_tests::work::inbox::Run>, item: &str) {
+async fn put(handle: &WorkflowHandle<Client, <Inbox as HasWorkflowDefinition>::Run>, item: &str) {
     handle.signal(Inbox::put, item.to_string(), WorkflowSignalOptions::default()).await.expect("it is open");
 }
 
-async fn seen(handle: &WorkflowHandle<Client, bristlecone_cluster_tests::work::inbox::Run>) -> Vec<String> {
+async fn seen(handle: &WorkflowHandle<Client, <Inbox as HasWorkflowDefinition>::Run>) -> Vec<String> {
     let query = handle.query(Inbox::seen, (), WorkflowQueryOptions::default());
     within("a query", TIME, query).await.expect("answered")
 }

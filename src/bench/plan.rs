@@ -305,6 +305,7 @@ mod tests {
 
     #[test]
     fn activities_run_in_waves_and_then_the_workflow_completes() {
+        let fan = plan(Scenario::FanOut, 1);
         let plan = plan(Scenario::Activities, 1);
         let mut progress = Progress::default();
         for done in 0..SEQUENCE {
@@ -315,7 +316,6 @@ mod tests {
         }
         progress.activities = SEQUENCE;
         assert!(plan.decide("r-0", &progress).completes);
-        let fan = super::tests::plan(Scenario::FanOut, 1);
         assert_eq!(fan.decide("r-0", &Progress::default()).commands.len(), 100);
         assert!(fan.decide("r-0", &Progress { tasks: 1, ..Progress::default() }).commands.is_empty());
         assert!(fan.decide("r-0", &Progress { activities: 99, tasks: 2, ..Progress::default() }).commands.is_empty());

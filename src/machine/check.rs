@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::chain::{Chain, Due, DueKind, Run};
+use crate::draft::weight;
 use crate::stamp::nanos;
 use crate::{activity, outbox};
 
@@ -54,6 +55,7 @@ fn check_run(run: &Run) -> Result<(), String> {
     ensure(head.buffered_count == count(run.buffered.len()), "buffered events are miscounted")?;
     ensure(head.buffered_bytes >= 0, "buffered bytes are below nothing")?;
     ensure(head.transitions > 0, "no transition made the run")?;
+    ensure(head.state_bytes == weight(run), "the run weighs something else")?;
     check_indexes(run)?;
     if !run.is_running() {
         ensure(head.workflow_task.is_none() && run.soft_start.is_none(), "a closed run has a workflow task")?;

@@ -26,6 +26,7 @@ mod task;
 mod weight;
 
 pub(crate) use task::{current_queue, normal_queue};
+pub(crate) use weight::weight;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};

@@ -75,7 +75,7 @@ impl Run {
                 self.acknowledged += 1;
             }
             Err(ProposeError::Unknown) => row.unknown.push(value),
-            Err(ProposeError::NotLeader { .. } | ProposeError::Refused) => {}
+            Err(ProposeError::NotLeader { .. } | ProposeError::Refused | ProposeError::TooLarge { .. }) => {}
         }
         if self.rng.random_range(0..4) == 0 {
             sleep(Duration::from_millis(self.rng.random_range(0..20))).await;

@@ -1,6 +1,5 @@
 //! UpdateActivityOptions: timeouts, queue, priority and retries of a pending activity change.
 
-use bristlecone_machine::{reply as rejections, validate};
 use bristlecone_proto::chain::{input, reply};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     UpdateActivityOptionsRequest, UpdateActivityOptionsResponse,
@@ -17,8 +16,6 @@ pub async fn handle(
 ) -> Result<UpdateActivityOptionsResponse> {
     let namespace = edge.namespace(&request.namespace)?;
     let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
-    let priority = request.activity_options.as_ref().and_then(|options| options.priority.as_ref());
-    validate::priority(priority).map_err(rejections::invalid_argument)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::UpdateActivityOptions(request), call.answer_by()).await? {
         reply::Kind::ActivityOptions(response) => Ok(response),

@@ -188,7 +188,9 @@ pub(crate) fn update_activity_options(mut draft: Draft<'_>, request: &UpdateActi
         let mut answer = wanted.clone();
         let workflow_priority = run.head.priority.clone();
         change(&mut draft, &run_id, id, |activity| {
-            activity.original_options.get_or_insert_with(|| of(activity));
+            if activity.original_options.is_none() {
+                activity.original_options = Some(of(activity));
+            }
             let priority = tasks::merge(workflow_priority.as_ref(), wanted.priority.as_ref());
             set(activity, ActivityOptions { priority, ..wanted });
             activity.stamp = activity.stamp.wrapping_add(1);
@@ -219,7 +221,7 @@ fn select(
     let run_id = draft.find_running(execution)?;
     let run = draft.run(&run_id);
     let ids: Vec<i64> = match wanted {
-        Wanted::Id(id) => run.activity_ids.get(id).copied().into_iter().collect(),
+        Wanted::Id(id) => run.activity_ids.get(&String::from(id)).copied().into_iter().collect(),
         Wanted::Type(activity_type) => run
             .activities
             .iter()

@@ -60,6 +60,22 @@ impl Draft<'_> {
     }
 }
 
+/// What the head of the run says that it weighs, counted anew.
+pub(crate) fn weight(run: &Run) -> i64 {
+    fn rows<K: Ord + Clone, V: Clone + Message>(rows: &Rows<K, V>) -> i64 {
+        rows.iter().map(|(_, row)| bytes(row.encoded_len())).sum()
+    }
+    let requests = run.signal_requests.iter().map(|(request_id, ())| bytes(request_id.len())).sum::<i64>();
+    rows(&run.activities)
+        + rows(&run.timers)
+        + rows(&run.children)
+        + rows(&run.external_signals)
+        + rows(&run.external_cancels)
+        + rows(&run.buffered)
+        + requests
+        + bytes(run.fields.encoded_len())
+}
+
 impl Moved {
     fn rows<K: Ord + Clone, V: Clone + Message>(&mut self, rows: &Rows<K, V>) {
         for (_, before, now) in rows.changes() {
