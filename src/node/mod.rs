@@ -150,6 +150,8 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     server.set_cluster(cluster.clone());
     env.tasks.spawn(cluster.parts().queues.clone().run());
     keeper::spawn(&cluster, &env, me, &fatal_sender);
+    // Before the first call: a client that connects at once finds them.
+    founding::create_namespaces(&config, &cluster).await;
     let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
     let mut stopping = env.stopping();
     env.tasks.spawn(async move {
@@ -162,7 +164,6 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     if let Some(address) = config.metrics_listen {
         crate::metrics::serve(address, cluster.clone(), &env.tasks).await?;
     }
-    founding::create_namespaces(&config, &cluster).await;
     Ok(Node { env, config, cluster, fatal, api_address })
 }
 
