@@ -336,7 +336,8 @@ async fn report(cluster: Cluster, me: Member) {
         let deadline = Instant::now() + STEP_TIME;
         match cluster.meta_call(meta_call::Kind::UpdateMember(member.clone()), deadline).await {
             Ok(reply) => {
-                if view.wait_for(|view| view.index >= reply.index).await.is_ok() {
+                let mut applied = parts.meta.group().watch_applied();
+                if applied.wait_for(|index| *index >= reply.index).await.is_ok() {
                     parts.health.set_caught_up();
                 }
                 return;
