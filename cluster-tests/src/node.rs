@@ -222,7 +222,7 @@ pub fn program() -> PathBuf {
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
-    let first = (std::process::id() % u32::from(count)) as u16;
+    let first = (std::process::id().wrapping_mul(1_009) % u32::from(count)) as u16;
     loop {
         let offset = (u32::from(first) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) * 7) % u32::from(count);
         let port = PORTS.start + offset as u16;

@@ -256,8 +256,8 @@ impl Snapshots {
         let (store, files) = (shared.store.clone(), snapshot.files.clone());
         self.tasks.blocking(move || store.ingest(&files, &Batch::default())).await.map_err(storage)?;
         let index = snapshot.applied.index();
-        shared.set_applied(snapshot.applied);
         shared.observer.installed(shared.group, index);
+        shared.set_applied(snapshot.applied);
         Ok(())
     }
 

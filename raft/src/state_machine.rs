@@ -135,10 +135,11 @@ impl StateMachine {
         own.put(&self.state_key, &work.next.to_row());
         work.batches.push(own.finish().map_err(io::Error::other)?);
         self.shared.store.write(&work.batches).map_err(io::Error::other)?;
-        self.shared.set_applied(work.next);
+        // Observers first: whoever waits for an index finds what they made of it.
         for (index, batch) in &work.taken {
             self.shared.observer.applied(self.shared.group, *index, batch);
         }
+        self.shared.set_applied(work.next);
         for (answer, outcome) in work.answers {
             answer.send(outcome);
         }

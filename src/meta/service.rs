@@ -11,7 +11,7 @@ use bristlecone_raft::{Decision, Epoch, Group, GroupId, Observer, ProposeError};
 use bristlecone_storage::runtime::Clock;
 use bristlecone_storage::state::{Batch, StateStore};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::decide::decide;
 use super::view::MetaView;
@@ -174,8 +174,7 @@ impl Meta {
 
     /// Waits until this node has applied an entry of the meta group.
     pub async fn await_index(&self, index: u64, wait: Duration) -> bool {
-        let mut view = self.view.clone();
-        timeout(wait, view.wait_for(|view| view.index >= index)).await.is_ok_and(|seen| seen.is_ok())
+        self.group.wait_applied(index, wait).await.is_ok()
     }
 
     async fn call_here(&self, call: meta_call::Kind) -> Result<MetaReply, Refused> {
@@ -278,8 +277,9 @@ impl Mouth {
             };
             if rows.is_empty() {
                 // Nothing to change, says a leader that is one.
-                reply.index = view.index;
                 let confirmed = self.group.confirm(&epoch).await.is_ok();
+                // Whoever has applied as much knows all that was agreed on before this answer.
+                reply.index = self.group.applied();
                 drop(respond.send(if confirmed { Ok(reply) } else { Err(Refused::NotLeader) }));
                 continue;
             }

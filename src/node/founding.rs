@@ -127,7 +127,7 @@ pub async fn check_seeds(config: &NodeConfig, peers: &Peers, known: &Known) -> a
         return Ok(());
     }
     let asked = seeds.iter().map(|seed| async move {
-        let status = Request { timeout_ms: 0, kind: Some(request::Kind::Status(StatusRequest::default())) };
+        let status = Request { timeout_ms: 0, kind: Some(request::Kind::Status(StatusRequest {})) };
         (seed, peers.call_address(seed, status, CHECK_TIME).await)
     });
     for (seed, answer) in futures::future::join_all(asked).await {

@@ -13,6 +13,8 @@ use bristlecone_proto::node::{Notice, Request, StatusRequest, meta_call, notice,
 use bristlecone_proto::record::member::State;
 use bristlecone_proto::record::{Member, Shard};
 use bristlecone_raft::Group;
+use bristlecone_storage::state::Error as StoreError;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, interval, timeout};
 
 use super::clocks;
@@ -30,11 +32,16 @@ const STEP_TIME: Duration = Duration::from_secs(10);
 const LAG_MAX: u64 = 100;
 /// A replica that is wanted nowhere is removed after its leader confirmed that for so long.
 const LIMBO: Duration = Duration::from_secs(5);
+/// How often a node makes sure that it is still a member.
+const REMOVAL_EVERY: Duration = Duration::from_secs(2);
+/// How often all rows are read, so that damage is found while the other replicas are whole.
+const VERIFY_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the disk is looked at.
 const DISK_EVERY: u32 = 4;
 
 /// Starts the loops of the keeper.
-pub fn spawn(cluster: &Cluster, env: &Env, me: Member) {
+/// `fatal` hears why the process has to stop.
+pub fn spawn(cluster: &Cluster, env: &Env, me: Member, fatal: &UnboundedSender<String>) {
     let tasks = env.tasks.clone();
     tasks.spawn(tell_time(cluster.clone()));
     tasks.spawn(know_members(cluster.clone()));
@@ -42,6 +49,8 @@ pub fn spawn(cluster: &Cluster, env: &Env, me: Member) {
     tasks.spawn(keep_groups(cluster.clone()));
     tasks.spawn(keep_placement(cluster.clone()));
     tasks.spawn(report(cluster.clone(), me));
+    tasks.spawn(notice_removal(cluster.clone(), fatal.clone()));
+    tasks.spawn(verify_rows(cluster.clone(), fatal.clone()));
 }
 
 /// Tells every member the time, twice a second.
@@ -327,7 +336,8 @@ async fn report(cluster: Cluster, me: Member) {
         let deadline = Instant::now() + STEP_TIME;
         match cluster.meta_call(meta_call::Kind::UpdateMember(member.clone()), deadline).await {
             Ok(reply) => {
-                if view.wait_for(|view| view.index >= reply.index).await.is_ok() {
+                let mut applied = parts.meta.group().watch_applied();
+                if applied.wait_for(|index| *index >= reply.index).await.is_ok() {
                     parts.health.set_caught_up();
                 }
                 return;
@@ -337,6 +347,57 @@ async fn report(cluster: Cluster, me: Member) {
             }
         }
         tokio::time::sleep(PASS).await;
+    }
+}
+
+/// Ends a node that the cluster has removed: it must not come back under its id. Seen twice, so that the answer to
+/// whoever had it removed here leaves first.
+async fn notice_removal(cluster: Cluster, fatal: UnboundedSender<String>) {
+    let parts = cluster.parts();
+    let mut every = interval(REMOVAL_EVERY);
+    let mut seen = 0;
+    loop {
+        every.tick().await;
+        let view = cluster.meta();
+        let known = view.member(parts.me).is_some_and(|me| me.state() == State::Removed);
+        seen = if known || is_refused_as_removed(parts, &view).await { seen + 1 } else { 0 };
+        if seen == 2 {
+            let why = format!("node {} was removed from the cluster: join with an empty data directory", parts.me);
+            // Nobody listens any more when the node is stopping already.
+            drop(fatal.send(why));
+            return;
+        }
+    }
+}
+
+/// Whether a member that is not heard refuses this node because it was removed while it did not run.
+async fn is_refused_as_removed(parts: &Parts, view: &MetaView) -> bool {
+    let answering = alive(parts, view);
+    for member in view.present_members().filter(|member| !answering.contains(&member.node_id)) {
+        let status = Request { timeout_ms: 0, kind: Some(request::Kind::Status(StatusRequest {})) };
+        let answer = parts.peers.call_address(&member.internal_address, status, PASS).await;
+        if answer.is_err_and(|error| error.removed()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads all rows now and then; a damaged file ends the node, which names it.
+async fn verify_rows(cluster: Cluster, fatal: UnboundedSender<String>) {
+    let parts = cluster.parts();
+    loop {
+        let store = Arc::clone(&parts.store);
+        match parts.tasks.blocking(move || store.verify()).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Corrupt { .. }) => {
+                let way_out = "remove this node and join with an empty data directory";
+                drop(fatal.send(format!("{error}: {way_out}")));
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "the rows could not be verified"),
+        }
+        tokio::time::sleep(VERIFY_EVERY).await;
     }
 }
 

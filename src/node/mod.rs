@@ -122,7 +122,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
 
     let (fatal_sender, fatal) = mpsc::unbounded_channel();
     let log = open_log(&config, &env, &known, &fatal_sender).await?;
-    let observer = Arc::new(MetaObserver::new(Arc::clone(&env.state), fatal_sender)?);
+    let observer = Arc::new(MetaObserver::new(Arc::clone(&env.state), fatal_sender.clone())?);
     let view = observer.watch();
     // Peers are judged by the members from now on.
     drop(who.meta.set(view.clone()));
@@ -149,7 +149,9 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     env.tasks.spawn(mouth.run());
     server.set_cluster(cluster.clone());
     env.tasks.spawn(cluster.parts().queues.clone().run());
-    keeper::spawn(&cluster, &env, me);
+    keeper::spawn(&cluster, &env, me, &fatal_sender);
+    // Before the first call: a client that connects at once finds them.
+    founding::create_namespaces(&config, &cluster).await;
     let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
     let mut stopping = env.stopping();
     env.tasks.spawn(async move {
@@ -162,7 +164,6 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     if let Some(address) = config.metrics_listen {
         crate::metrics::serve(address, cluster.clone(), &env.tasks).await?;
     }
-    founding::create_namespaces(&config, &cluster).await;
     Ok(Node { env, config, cluster, fatal, api_address })
 }
 

@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::Kind;
-use super::hello::ANOTHER_CLUSTER;
+use super::hello::{ANOTHER_CLUSTER, REMOVED};
 
 /// See [`PeerError::outcome_unknown`] for the one question that decides about repeating a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,11 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// Whether the other node says that this one was removed.
+    pub fn removed(&self) -> bool {
+        matches!(self, Self::Refused(why) if why.contains(REMOVED))
+    }
+
     /// Whether the other node belongs to another cluster.
     pub fn another_cluster(&self) -> bool {
         matches!(self, Self::Refused(why) if why.contains(ANOTHER_CLUSTER))

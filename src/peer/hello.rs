@@ -40,6 +40,8 @@ pub(super) const HELLO_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a refusal says when two clusters meet.
 pub(super) const ANOTHER_CLUSTER: &str = "is another cluster than";
+/// What a refusal says to a node that is a member no more.
+pub(super) const REMOVED: &str = "was removed from the cluster";
 /// Bytes of a cluster id, version or refusal in a Hello.
 const WORD_BYTES_MAX: usize = 1 << 10;
 
@@ -194,11 +196,11 @@ enum Standing {
 
 /// What an acceptor checks. `Err`: why not, in words for the people at the other end.
 fn judge_dialler(me: &Identity, policy: &dyn Policy, hello: &Hello) -> Result<(Lane, Standing), String> {
+    let standing = judge(me, policy, hello)?;
     if hello.expected_node_id != 0 && hello.expected_node_id != me.node_id {
         let found = if me.node_id == 0 { "a node that has not joined".into() } else { format!("node {}", me.node_id) };
         return Err(format!("expected node {} at this address, but it is {found}", hello.expected_node_id));
     }
-    let standing = judge(me, policy, hello)?;
     let lane = Lane::from_number(hello.lane).ok_or_else(|| format!("unknown lane {}", hello.lane))?;
     Ok((lane, standing))
 }
@@ -222,7 +224,7 @@ fn judge(me: &Identity, policy: &dyn Policy, hello: &Hello) -> Result<Standing, 
         return Err(format!("both sides are node {}: an address is wrong, or a data directory was copied", me.node_id));
     }
     if policy.is_removed(hello.node_id) {
-        return Err(format!("node {} was removed from the cluster and must join under a new id", hello.node_id));
+        return Err(format!("node {} {REMOVED} and must join under a new id", hello.node_id));
     }
     Ok(Standing::Member)
 }

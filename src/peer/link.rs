@@ -169,7 +169,9 @@ impl Link {
                     PeerError::NotSent(broken.to_string())
                 }
                 Err(error) => {
-                    if failures == 0 {
+                    if let (PeerError::Refused(why), Some(address)) = (&error, &address) {
+                        self.context.reports.connection(address, why);
+                    } else if failures == 0 {
                         tracing::info!(node = self.facts.node_id, lane = ?self.lane, "cannot connect: {error}");
                     }
                     failures = if self.facts.address() == address { failures + 1 } else { 0 };

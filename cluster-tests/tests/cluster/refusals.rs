@@ -77,7 +77,7 @@ async fn data_directories_of_others() {
     cluster.wait_healthy().await;
     cluster.node(twin).set_data_dir(copied);
     cluster.node(twin).start().expect("the program starts");
-    let complaint = "copied";
+    let complaint = "copy of its data directory";
     until("a complaint about the copy", TIME, || {
         let logs: Vec<String> = (1..=4).map(|number| cluster.node(number).log()).collect();
         async move {

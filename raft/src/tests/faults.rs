@@ -138,18 +138,8 @@ impl Run {
     }
 }
 
-/// What came of a run.
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    leader_changes: usize,
-    acknowledged: u32,
-    /// Hash chain over everything that was applied.
-    chain: u64,
-    took: Duration,
-}
-
-async fn run(seed: u64) -> Outcome {
-    let began = Instant::now();
+/// Faults of one seed; how often the leader changed.
+async fn run(seed: u64) -> usize {
     let mut run = Run::new(seed).await;
     run.load(Duration::from_secs(2)).await;
     for _ in 0..4 {
@@ -176,9 +166,7 @@ async fn run(seed: u64) -> Outcome {
     run.check();
     assert!(run.acknowledged > 100, "seed {seed}: load flowed: {}", run.acknowledged);
     run.leaders.dedup();
-    let chain = run.cluster.group(1, 1).cursor().chain;
-    let leader_changes = run.leaders.len() - 1;
-    Outcome { leader_changes, acknowledged: run.acknowledged, chain, took: began.elapsed() }
+    run.leaders.len() - 1
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,17 +174,7 @@ async fn acknowledged_rows_survive_random_faults() {
     let seeds = std::env::var("BRISTLECONE_RAFT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
     let mut changes = 0;
     for seed in 0..seeds {
-        changes += run(6000 + seed).await.leader_changes;
+        changes += run(6000 + seed).await;
     }
     assert!(changes as u64 > seeds, "leaders changed {changes} times");
-}
-
-#[test]
-fn one_seed_gives_one_run() {
-    let run = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().start_paused(true).build().expect("runtime");
-        runtime.block_on(run(6500))
-    };
-    assert_eq!(run(), run());
 }
