@@ -233,7 +233,7 @@ async fn what_is_said_of_workflows() {
     ] {
         let listed = stage.client.list_workflows(query, WorkflowListOptions::default());
         let listed: Vec<_> = within("a listing", TIME, listed.try_collect()).await.expect("listed");
-        let mut ids: Vec<&str> = listed.iter().map(|execution| execution.id()).collect();
+        let mut ids: Vec<&str> = listed.iter().map(temporalio_client::WorkflowExecution::id).collect();
         ids.sort_unstable();
         assert_eq!(ids, expected, "{query}");
     }

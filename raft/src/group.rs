@@ -128,7 +128,7 @@ impl Group {
 
     /// Index of the last applied entry, 0 when there is none.
     pub fn applied(&self) -> u64 {
-        self.inner.shared.with_applied(|applied| applied.index())
+        self.inner.shared.with_applied(super::shared::AppliedState::index)
     }
 
     /// Follows [`Group::applied`].

@@ -36,7 +36,7 @@ pub(crate) async fn send(link: &Link, to: NodeId, vote: Vote, shared: &Arc<Share
 async fn try_send(link: &Link, to: NodeId, vote: Vote, shared: &Arc<Shared>) -> Result<Vote, Error> {
     let busy = |_| Error::Busy("the node is stopping".to_string());
     let _permit = link.snapshots.sends.acquire().await.map_err(busy)?;
-    let _kept = shared.keep_log_after(shared.with_applied(|applied| applied.index()));
+    let _kept = shared.keep_log_after(shared.with_applied(super::shared::AppliedState::index));
     let snapshot = link.snapshots.cut(shared).await?;
     let transfer = link.snapshots.draw_transfer();
     let open = open_message(transfer, &vote, &snapshot);

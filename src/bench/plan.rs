@@ -208,7 +208,7 @@ impl Plan {
             return self.complete();
         }
         // A wave is scheduled when the one before is done.
-        if progress.activities % at_once != 0 || (progress.activities == 0 && progress.tasks > 0) {
+        if !progress.activities.is_multiple_of(at_once) || (progress.activities == 0 && progress.tasks > 0) {
             return Decision::default();
         }
         let commands = (0..at_once).map(|n| self.activity(progress.activities + n)).collect();

@@ -109,7 +109,7 @@ impl Report {
             start_to_completed: Percentiles::of(&latencies.completed).filter(|_| signals == 0),
             signal: Percentiles::of(&latencies.signal),
             cpu_ms_each: measured.has_cpu().then(|| measured.used.cpu.as_secs_f64() * 1e3 / each),
-            cpu_seconds: measured.has_cpu().then(|| measured.used.cpu.as_secs_f64()),
+            cpu_seconds: measured.has_cpu().then_some(measured.used.cpu.as_secs_f64()),
             peak_memory_mib: measured.has_cpu().then(|| mib(measured.used.peak_memory)),
             peak_memory_of_one_mib: measured.has_cpu().then(|| mib(measured.used.peak_memory_of_one)),
             disk_bytes_each: (!config.server_dirs.is_empty()).then(|| measured.used.disk as f64 / each),

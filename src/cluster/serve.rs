@@ -172,7 +172,7 @@ impl Cluster {
             api_address: info.api_address.clone(),
             internal_address: info.internal_address.clone(),
         };
-        let groups = self.inner.groups.0.list().iter().map(|group| group.status()).collect();
+        let groups = self.inner.groups.0.list().iter().map(bristlecone_raft::Group::status).collect();
         StatusReply { node: Some(node), groups }
     }
 

@@ -71,7 +71,7 @@ pub fn check(headers: &HeaderMap) -> Result<()> {
 /// `1.2.3`, with or without something behind it.
 fn parse(text: &str) -> Option<Version> {
     let core = text.split(['-', '+']).next()?;
-    let mut parts = core.split('.').map(|part| part.parse::<u64>());
+    let mut parts = core.split('.').map(str::parse::<u64>);
     let version = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?];
     parts.next().is_none().then_some(version)
 }

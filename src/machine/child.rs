@@ -17,7 +17,7 @@
 //! # Used by
 //! `lib.rs`, `outbox.rs` (answers), `close.rs`.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use bristlecone_proto::chain::{
     ChainId, ChildClosed, ChildStarted, Input, ParentClosed, ParentRecorded, Rejection, RunRef, StartChild, input,
@@ -205,7 +205,7 @@ pub(crate) fn answered(
         }
         (Ok(ReplyKind::ChildStarted(started)), None) if !is_running => {
             // It would wait for ever. Any other policy has its own message under way.
-            let policy = message.attributes.as_ref().map(|attributes| attributes.parent_close_policy());
+            let policy = message.attributes.as_ref().map(StartChildWorkflowExecutionInitiatedEventAttributes::parent_close_policy);
             if policy == Some(ParentClosePolicy::Abandon) {
                 tell_recorded(draft, run_id, target, id, &started.run_id);
             }
@@ -290,7 +290,7 @@ pub(crate) fn child_closed(mut draft: Draft<'_>, input: &ChildClosed) -> Step {
 }
 
 fn workflow_type(child: &record::Child) -> Option<WorkflowType> {
-    Some(WorkflowType { name: child.workflow_type.to_string() })
+    Some(WorkflowType { name: child.workflow_type.clone() })
 }
 
 /// A child that ended: what the parent's events about it have in common.

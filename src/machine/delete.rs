@@ -24,7 +24,7 @@ pub(crate) fn delete(mut draft: Draft<'_>, request: &DeleteWorkflowExecutionRequ
 
 /// Removes a closed run; an open or unknown one is left alone.
 pub(crate) fn purge(mut draft: Draft<'_>, purge: &Purge) -> Step {
-    if draft.get(&purge.run_id).is_none_or(|run| run.is_running()) {
+    if draft.get(&purge.run_id).is_none_or(super::chain::Run::is_running) {
         return draft.unchanged(reply::done());
     }
     draft.purge(&purge.run_id);

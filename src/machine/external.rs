@@ -14,7 +14,7 @@
 //! # Used by
 //! `lib.rs`, `outbox.rs` (answers).
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use bristlecone_proto::chain::{CancelExternal, Rejection, RunRef, SignalExternal, reply::Kind as ReplyKind};
 use bristlecone_proto::record;
@@ -222,7 +222,7 @@ impl Target {
     fn of(draft: &Draft<'_>, external: &record::External) -> Self {
         let named = &external.namespace;
         Self {
-            namespace: if named.is_empty() { &draft.id().namespace } else { named }.to_string(),
+            namespace: if named.is_empty() { &draft.id().namespace } else { named }.clone(),
             namespace_id: external.namespace_id.clone(),
             execution: WorkflowExecution { workflow_id: external.workflow_id.clone(), run_id: external.run_id.clone() },
         }

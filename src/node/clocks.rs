@@ -64,7 +64,7 @@ impl Clocks {
         // Of an even number the one nearer to us counts: two nodes cannot tell who is wrong.
         let middle = offsets.len() / 2;
         let upper = offsets.get(middle).copied().unwrap_or(0);
-        let lower = if offsets.len() % 2 == 0 { offsets.get(middle - 1).copied().unwrap_or(0) } else { upper };
+        let lower = if offsets.len().is_multiple_of(2) { offsets.get(middle - 1).copied().unwrap_or(0) } else { upper };
         let median = if lower.abs() < upper.abs() { lower } else { upper };
         (median.abs() > OFFSET_MAX).then_some(median)
     }

@@ -13,7 +13,6 @@ use bristlecone_proto::node::{Notice, Request, StatusRequest, meta_call, notice,
 use bristlecone_proto::record::member::State;
 use bristlecone_proto::record::{Member, Shard};
 use bristlecone_raft::Group;
-use bristlecone_storage::state::Error as StoreError;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, interval, timeout};
 
@@ -50,7 +49,7 @@ pub fn spawn(cluster: &Cluster, env: &Env, me: Member, fatal: &UnboundedSender<S
     tasks.spawn(keep_placement(cluster.clone()));
     tasks.spawn(report(cluster.clone(), me));
     tasks.spawn(notice_removal(cluster.clone(), fatal.clone()));
-    tasks.spawn(verify_rows(cluster.clone(), fatal.clone()));
+    tasks.spawn(verify_rows(cluster.clone()));
 }
 
 /// Tells every member the time, twice a second.
@@ -343,7 +342,7 @@ async fn report(cluster: Cluster, me: Member) {
                 return;
             }
             Err(rejection) => {
-                tracing::debug!(reason = rejection.message, "the cluster does not know where this node is")
+                tracing::debug!(reason = rejection.message, "the cluster does not know where this node is");
             }
         }
         tokio::time::sleep(PASS).await;
@@ -384,18 +383,13 @@ async fn is_refused_as_removed(parts: &Parts, view: &MetaView) -> bool {
 }
 
 /// Reads all rows now and then; a damaged file ends the node, which names it.
-async fn verify_rows(cluster: Cluster, fatal: UnboundedSender<String>) {
+async fn verify_rows(cluster: Cluster) {
     let parts = cluster.parts();
     loop {
         let store = Arc::clone(&parts.store);
         match parts.tasks.blocking(move || store.verify()).await {
             Ok(()) => {}
-            Err(error @ StoreError::Corrupt { .. }) => {
-                let way_out = "remove this node and join with an empty data directory";
-                drop(fatal.send(format!("{error}: {way_out}")));
-                return;
-            }
-            Err(error) => tracing::warn!(%error, "the rows could not be verified"),
+            Err(error) => parts.surroundings.unreadable(&error),
         }
         tokio::time::sleep(VERIFY_EVERY).await;
     }

@@ -144,7 +144,8 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     }
     founding::open_meta_group(&config, &env, &groups, &known, &me, view.clone()).await?;
 
-    let parts = assemble(&config, &env, known, groups, peers, view, (api_address.clone(), internal_address));
+    let addresses = (api_address.clone(), internal_address);
+    let parts = assemble(&config, &env, known, groups, peers, view, addresses, fatal_sender.clone());
     let (cluster, mouth) = parts;
     env.tasks.spawn(mouth.run());
     server.set_cluster(cluster.clone());
@@ -191,6 +192,7 @@ async fn open_log(
     Ok(log)
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are the parts")]
 fn assemble(
     config: &NodeConfig,
     env: &Env,
@@ -199,6 +201,7 @@ fn assemble(
     peers: Peers,
     view: tokio::sync::watch::Receiver<Arc<crate::meta::MetaView>>,
     (api_address, internal_address): (String, String),
+    fatal: mpsc::UnboundedSender<String>,
 ) -> (Cluster, crate::meta::Mouth) {
     let me = known.identity.node_id;
     let group = groups.group(META_GROUP).expect("the node was just given its replica of the meta group");
@@ -216,6 +219,7 @@ fn assemble(
         queues: queues.clone(),
         cluster: OnceLock::new(),
         chains_max: CHAINS_MAX,
+        fatal,
     });
     let cluster = Cluster::new(Parts {
         me,

@@ -240,15 +240,20 @@ impl Actor {
         });
     }
 
+    fn storage(&self, error: &bristlecone_storage::state::Error) -> Over {
+        self.around.unreadable(error);
+        Over::Storage
+    }
+
     pub fn take_event(&mut self, event: Event) -> Result<(), Over> {
         match event {
             Event::Loaded { key, loaded } => self.take_loaded(&key, loaded)?,
             Event::Deadlines(found) => {
-                let found = found.map_err(|error| storage(&error))?;
+                let found = found.map_err(|error| self.storage(&error))?;
                 self.deadlines.found(found, ChainKey::of);
             }
             Event::Expired(found) => {
-                let found = found.map_err(|error| storage(&error))?;
+                let found = found.map_err(|error| self.storage(&error))?;
                 let pause = if found.len() < retention::RUNS_MAX { retention::EVERY } else { retention::AGAIN };
                 self.sweep_at = Some(Instant::now() + pause);
                 for Expired { chain, run_id } in found {
@@ -258,7 +263,7 @@ impl Actor {
             }
             Event::Refill { queue, rows } => {
                 self.refilling.retain(|known| *known != queue);
-                self.backlog.found(rows.map_err(|error| storage(&error))?);
+                self.backlog.found(rows.map_err(|error| self.storage(&error))?);
             }
         }
         Ok(())
@@ -287,7 +292,7 @@ impl Actor {
                     self.deadlines.set_soft(key, soft);
                 }
             }
-            Err(LoadError::Store(error)) => return Err(storage(&error)),
+            Err(LoadError::Store(error)) => return Err(self.storage(&error)),
             Err(LoadError::Damaged(reason)) => {
                 tracing::error!(workflow = key.workflow_id(), reason, "a chain cannot be read and is out of service");
                 self.chains.remove(key);
@@ -441,11 +446,6 @@ pub fn refuse(mail: Mail, error: CallError) {
         | Body::StickyQueryUnclaimed { .. }
         | Body::QueryUndelivered { .. } => {}
     }
-}
-
-fn storage(error: &bristlecone_storage::state::Error) -> Over {
-    tracing::error!(%error, "the rows of a shard cannot be read");
-    Over::Storage
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Host {
         let recovered = match read {
             Ok(recovered) => recovered,
             Err(error) => {
-                tracing::error!(group = self.group.id(), %error, "the rows of a shard cannot be read");
+                self.around.unreadable(&error);
                 return None;
             }
         };

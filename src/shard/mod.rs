@@ -46,9 +46,10 @@ use bristlecone_proto::node::{AwaitHistory, Claim, ClaimResult, Undelivered};
 use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowRequest, RespondQueryTaskCompletedRequest};
 use bristlecone_raft::Group;
 use bristlecone_storage::runtime::{Clock, Entropy, Tasks};
-use bristlecone_storage::state::StateStore;
+use bristlecone_storage::state::{Error as StoreError, StateStore};
 use bristlecone_storage::state::keys::{Slot, slot_of};
 use parking_lot::RwLock;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
@@ -121,6 +122,21 @@ pub struct Surroundings {
     pub cluster: OnceLock<Cluster>,
     /// Chains that one shard keeps in memory when nothing waits for them.
     pub chains_max: usize,
+    /// Hears why the process has to stop.
+    pub fatal: UnboundedSender<String>,
+}
+
+impl Surroundings {
+    /// Notes that rows could not be read. A damaged file ends the node: it must not go on without these rows, and
+    /// the other replicas have them.
+    pub fn unreadable(&self, error: &StoreError) {
+        tracing::error!(%error, "the rows of a shard cannot be read");
+        if matches!(error, StoreError::Corrupt { .. }) {
+            let reason = format!("{error}: remove this node and join with an empty data directory");
+            // Nobody listens any more when the node is stopping already.
+            drop(self.fatal.send(reason));
+        }
+    }
 }
 
 /// A handle of one shard's replica on this node; clones are cheap.

@@ -89,9 +89,9 @@ async fn what_a_cut_held_comes_later_than_what_a_clog_held() {
         let model = Model::new(seed);
         let (mut near, mut far) = connected(&model).await;
         if cut {
-            model.cut("a", "b")
+            model.cut("a", "b");
         } else {
-            model.clog("a", "b")
+            model.clog("a", "b");
         }
         near.write_all(b"x").await.expect("written");
         tokio::time::sleep(held).await;

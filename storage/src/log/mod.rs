@@ -313,7 +313,7 @@ impl Log {
         let state = self.owner.shared.state.lock();
         match &state.phase {
             Phase::Open | Phase::Closing | Phase::Stopped(LogError::Closed) => {
-                self.owner.shared.hooks.lock().push(hook)
+                self.owner.shared.hooks.lock().push(hook);
             }
             Phase::Stopped(error) => {
                 let error = error.clone();

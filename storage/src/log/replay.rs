@@ -76,7 +76,7 @@ impl Replay {
             let (group, record, len) = Record::decode(rest).map_err(damage)?;
             match record {
                 Record::Begin(begin) => {
-                    self.begin(begin, found.begins_segment && at == HEAD).map_err(|what| damage(&what))?
+                    self.begin(begin, found.begins_segment && at == HEAD).map_err(|what| damage(&what))?;
                 }
                 Record::Marks(found) => {
                     marks += 1;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::state::KeyRange;
 
-type Rest = proptest::strategy::BoxedStrategy<Key<'static>>;
+type Rest = BoxedStrategy<Key<'static>>;
 
 fn text() -> impl Strategy<Value = Text<'static>> {
     // Few symbols, so that texts share beginnings and meet the escapes.

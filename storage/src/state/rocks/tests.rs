@@ -190,7 +190,7 @@ fn child_that_writes_until_it_is_killed() {
                 store.flush().expect("the flush succeeds");
             }
             println!("persisted {}", count(store.persisted(b"count").expect("the read succeeds")));
-            std::io::stdout().flush().expect("the parent listens");
+            io::stdout().flush().expect("the parent listens");
         }
     }
 }
