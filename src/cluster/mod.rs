@@ -112,7 +112,7 @@ impl Cluster {
     /// Sends an input to a chain and waits for its reply; a `rejected` reply comes back as `Err`.
     pub async fn call(&self, chain: &ChainId, input: input::Kind, deadline: Instant) -> Result<ReplyKind> {
         let input = Input { kind: Some(input), origin: None };
-        kind_of(self.ask(chain, Ask::Input(input), deadline).await?)
+        kind_of(self.ask(chain, Ask::Input(Box::new(input)), deadline).await?)
     }
 
     /// Delivers an outbox row: any reply, a rejection too, is an answer.
@@ -120,7 +120,7 @@ impl Cluster {
     /// # Errors
     /// The cluster's own rejections: the outcome is unknown or nothing was done.
     pub async fn deliver(&self, chain: &ChainId, input: Input, deadline: Instant) -> Result<Reply> {
-        self.ask(chain, Ask::Input(input), deadline).await
+        self.ask(chain, Ask::Input(Box::new(input)), deadline).await
     }
 
     /// Where a run's history ends. With `wait_after`, answers when `next_event_id` exceeds it, the run is

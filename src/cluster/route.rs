@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// What is asked of a chain.
 #[derive(Debug, Clone)]
 pub enum Ask {
-    Input(Input),
+    Input(Box<Input>),
     AwaitHistory(AwaitHistory),
 }
 
@@ -89,7 +89,7 @@ fn is_repeatable(kind: &input::Kind) -> bool {
 
 /// What one attempt came to.
 enum Attempt {
-    Done(Reply),
+    Done(Box<Reply>),
     /// Not carried out; try again, there if a node is named.
     Elsewhere(Option<u64>),
     Unknown(Rejection),
@@ -117,7 +117,7 @@ impl Cluster {
                 None => Attempt::Elsewhere(None),
             };
             match attempt {
-                Attempt::Done(reply) => return Ok(reply),
+                Attempt::Done(reply) => return Ok(*reply),
                 Attempt::Failed(rejection) => return Err(rejection),
                 Attempt::Unknown(rejection) => {
                     if !ask.is_repeatable() || Instant::now() + PAUSE >= give_up {
@@ -163,7 +163,7 @@ impl Cluster {
         let kind = match ask {
             Ask::Input(input) => request::Kind::Chain(ChainCall {
                 chain: Some(chain.clone()),
-                input: Some(input),
+                input: Some(*input),
                 group_id: shard.group_id,
                 generation: shard.generation,
             }),
@@ -174,7 +174,7 @@ impl Cluster {
             }),
         };
         match self.inner.peers.call(node, Request { timeout_ms: 0, kind: Some(kind) }, left).await {
-            Ok(Response { kind: Some(response::Kind::Reply(reply)) }) => Attempt::Done(reply),
+            Ok(Response { kind: Some(response::Kind::Reply(reply)) }) => Attempt::Done(Box::new(reply)),
             Ok(Response { kind: Some(response::Kind::NotLeader(not)) }) => {
                 Attempt::Elsewhere(Some(not.node_id).filter(|hint| *hint != 0))
             }
@@ -221,17 +221,17 @@ async fn ask_shard(
     deadline: Instant,
 ) -> std::result::Result<Reply, CallError> {
     match ask {
-        Ask::Input(Input { kind: Some(input::Kind::Query(query)), .. }) => {
-            shard.query(chain.clone(), query, deadline).await
-        }
-        Ask::Input(input) => shard.call(chain.clone(), input, Some(deadline)).await,
+        Ask::Input(input) => match *input {
+            Input { kind: Some(input::Kind::Query(query)), .. } => shard.query(chain.clone(), query, deadline).await,
+            input => shard.call(chain.clone(), input, Some(deadline)).await,
+        },
         Ask::AwaitHistory(head) => shard.await_history(head, deadline).await,
     }
 }
 
 fn local_outcome(outcome: std::result::Result<Reply, CallError>) -> Attempt {
     match outcome {
-        Ok(reply) => Attempt::Done(reply),
+        Ok(reply) => Attempt::Done(Box::new(reply)),
         Err(CallError::NotLeader { hint }) => Attempt::Elsewhere(hint),
         Err(CallError::WrongShard) => Attempt::Elsewhere(None),
         Err(error @ CallError::Unknown) => Attempt::Unknown(failure(&error)),

@@ -22,8 +22,10 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
-// The API keeps deprecated fields alive, and so have we: old workers send them and old tools show them.
-#![allow(deprecated)]
+#![allow(
+    deprecated,
+    reason = "the API keeps deprecated fields alive, and so have we: old workers send them and old tools show them"
+)]
 
 extern crate alloc;
 

@@ -17,6 +17,7 @@ use crate::stamp::UnixNanos;
 
 /// One row to write; `None` removes it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "made, encoded and dropped within one step")]
 pub enum Row {
     Chain(Option<record::Chain>),
     Head {

@@ -236,7 +236,7 @@ impl Queues {
     }
 
     fn take_delivery(&self, from: u64, delivery: Deliver) {
-        let Err(delivery) = self.inner.polls.deliver(from, delivery) else { return };
+        let Err(delivery) = self.inner.polls.deliver(from, Box::new(delivery)) else { return };
         tracing::debug!(poll = delivery.poll_id, "the poll is gone, the start of its task is taken back");
         self.give_back(from, polls::give_back(&delivery));
     }

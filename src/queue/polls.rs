@@ -81,7 +81,7 @@ impl Polls {
     ///
     /// # Errors
     /// The delivery when the poll is over.
-    pub(super) fn deliver(&self, from: u64, mut delivery: Deliver) -> Result<(), Deliver> {
+    pub(super) fn deliver(&self, from: u64, mut delivery: Box<Deliver>) -> Result<(), Box<Deliver>> {
         let Some(waiting) = self.waiting.lock().remove(&delivery.poll_id) else { return Err(delivery) };
         let Some(task) = delivery.task.take() else { return Ok(()) };
         let delivered = Delivered {

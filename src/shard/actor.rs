@@ -51,7 +51,7 @@ pub enum Over {
 /// What reader tasks bring back.
 #[derive(Debug)]
 pub enum Event {
-    Loaded { key: ChainKey, loaded: Result<Loaded, LoadError> },
+    Loaded { key: ChainKey, loaded: Box<Result<Loaded, LoadError>> },
     Deadlines(Result<deadlines::Found, bristlecone_storage::state::Error>),
     Expired(Result<Vec<Expired>, bristlecone_storage::state::Error>),
     Refill { queue: QueueKey, rows: Result<Vec<backlog::Row>, bristlecone_storage::state::Error> },
@@ -236,7 +236,7 @@ impl Actor {
         self.around.tasks.spawn(async move {
             let loaded = tasks.blocking(move || fetch(&*store, slot, &id, runs, also)).await;
             // The epoch may be over.
-            drop(events.send(Event::Loaded { key, loaded }));
+            drop(events.send(Event::Loaded { key, loaded: Box::new(loaded) }));
         });
     }
 
@@ -247,7 +247,7 @@ impl Actor {
 
     pub fn take_event(&mut self, event: Event) -> Result<(), Over> {
         match event {
-            Event::Loaded { key, loaded } => self.take_loaded(&key, loaded)?,
+            Event::Loaded { key, loaded } => self.take_loaded(&key, *loaded)?,
             Event::Deadlines(found) => {
                 let found = found.map_err(|error| self.storage(&error))?;
                 self.deadlines.found(found, ChainKey::of);

@@ -127,13 +127,13 @@ impl Mailbox {
     ///
     /// # Errors
     /// The message itself when the lane is full.
-    pub fn push(&self, mail: Mail) -> Result<(), Mail> {
+    pub fn push(&self, mail: Mail) -> Result<(), Box<Mail>> {
         let lane = lane_of(&mail.body);
         {
             let mut lanes = self.inner.lanes.lock();
-            let Some(queue) = lanes.get_mut(lane as usize) else { return Err(mail) };
+            let Some(queue) = lanes.get_mut(lane as usize) else { return Err(Box::new(mail)) };
             if queue.len >= LANE_MAX {
-                return Err(mail);
+                return Err(Box::new(mail));
             }
             queue.push(mail);
         }

@@ -91,7 +91,7 @@ pub async fn deliver(around: Arc<Surroundings>, mailbox: Mailbox, sender: ChainI
         deadline: None,
     };
     while let Err(back) = mailbox.push(mail) {
-        mail = back;
+        mail = *back;
         tokio::time::sleep(PAUSE_MAX).await;
     }
 }

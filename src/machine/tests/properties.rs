@@ -36,7 +36,9 @@ fn the_operations_reach_every_kind_of_event() {
     for _ in 0..150 {
         let ops = ops(120).new_tree(&mut runner).expect("the strategy has no filters").current();
         let mut world = World::default();
-        ops.iter().for_each(|op| world.apply(op));
+        for op in &ops {
+            world.apply(op);
+        }
         world.quiesce();
         seen.extend(world.event_types());
     }
