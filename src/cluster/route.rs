@@ -161,12 +161,15 @@ impl Cluster {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let kind = match ask {
-            Ask::Input(input) => request::Kind::Chain(ChainCall {
-                chain: Some(chain.clone()),
-                input: Some(*input),
-                group_id: shard.group_id,
-                generation: shard.generation,
-            }),
+            Ask::Input(input) => {
+                let call = ChainCall {
+                    chain: Some(chain.clone()),
+                    input: Some(*input),
+                    group_id: shard.group_id,
+                    generation: shard.generation,
+                };
+                request::Kind::Chain(call.into())
+            }
             Ask::AwaitHistory(head) => request::Kind::AwaitHistory(AwaitHistory {
                 group_id: shard.group_id,
                 generation: shard.generation,

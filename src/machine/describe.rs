@@ -38,7 +38,7 @@ pub(crate) fn describe(mut draft: Draft<'_>, request: &DescribeWorkflowExecution
         draft.begin_transition(&run_id);
     }
     let response = response(draft.id(), draft.run(&run_id), draft.now());
-    let reply = reply::of(Kind::Describe(response));
+    let reply = reply::of(Kind::Describe(response.into()));
     if hardens { draft.finish(reply) } else { draft.unchanged(reply) }
 }
 

@@ -34,7 +34,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bristlecone_proto::chain::reply::Kind;
-use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send, WorkflowTaskCompleted};
+use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Link, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::EventType;
@@ -436,12 +436,12 @@ impl<'a> Draft<'a> {
 fn without_tasks(reply: Reply) -> Reply {
     match reply.kind {
         Some(Kind::WorkflowTaskStarted(_)) => reply::rejected(reply::workflow_completed()),
-        Some(Kind::WorkflowTaskCompleted(completed)) => reply::of(Kind::WorkflowTaskCompleted(WorkflowTaskCompleted {
-            next: None,
-            eager_activities: Vec::new(),
-            another_task: false,
-            ..completed
-        })),
+        Some(Kind::WorkflowTaskCompleted(mut completed)) => {
+            completed.next = None;
+            completed.eager_activities = Vec::new();
+            completed.another_task = false;
+            reply::of(Kind::WorkflowTaskCompleted(completed))
+        }
         kind => Reply { kind },
     }
 }

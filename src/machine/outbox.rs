@@ -17,6 +17,7 @@
 //! # Used by
 //! `lib.rs`, the shell's outbox.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -118,7 +119,7 @@ pub(crate) fn take_back(draft: &mut Draft<'_>, run_id: &str) -> Vec<i64> {
 }
 
 /// The message that starts a child, while its answer is awaited.
-pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Option<StartChild> {
+pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Option<Box<StartChild>> {
     draft.chain().sends.iter().filter(|(_, send)| send.run_id == run_id).find_map(|(_, send)| {
         match send.input.as_ref()?.kind.as_ref()? {
             input::Kind::StartChild(message) if message.initiated_event_id == initiated_event_id => {

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bristlecone_machine as machine;
+use bristlecone_machine::{self as machine, Chain};
 use bristlecone_proto::chain::{ChainId, Input, Purge, Wake, input};
 use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
 use bristlecone_storage::runtime::UnixNanos;
-use bristlecone_storage::state::keys::Slot;
+use bristlecone_storage::state::keys::{self, Slot};
 use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -60,7 +60,7 @@ pub enum Event {
 /// A chain, or further runs of one that is in memory.
 #[derive(Debug)]
 pub struct Loaded {
-    pub chain: Option<machine::Chain>,
+    pub chain: Option<Chain>,
     pub runs: Vec<(String, Option<machine::Run>)>,
 }
 
@@ -221,11 +221,26 @@ impl Actor {
             }
             Some(Entry { waiting: Some(_), .. }) => refuse(mail, CallError::Busy),
             Some(Entry { live: Some(_), waiting: None }) => self.ready.push_back(mail),
-            Some(Entry { live: None, waiting: None }) | None => {
-                self.load(&key, mail.chain.clone(), None, explicit_run(&mail.body));
-                self.chains.insert(key, Entry { live: None, waiting: Some(VecDeque::from([mail])) });
-            }
+            Some(Entry { live: None, waiting: None }) | None => self.admit_first(key, mail),
         }
+    }
+
+    fn admit_first(&mut self, key: ChainKey, mail: Mail) {
+        if self.is_surely_new(&key, &mail) {
+            let live = Some(Box::new(Live::new(Chain::new(mail.chain.clone()))));
+            self.chains.insert(key, Entry { live, waiting: None });
+            self.ready.push_back(mail);
+        } else {
+            self.load(&key, mail.chain.clone(), None, explicit_run(&mail.body));
+            self.chains.insert(key, Entry { live: None, waiting: Some(VecDeque::from([mail])) });
+        }
+    }
+
+    /// Whether a chain that is not in memory has no rows either, as far as that can be told without waiting: most
+    /// starts are of workflows that nobody has heard of.
+    fn is_surely_new(&self, key: &ChainKey, mail: &Mail) -> bool {
+        let rows = keys::chain_rows(key.slot(), key.namespace_id(), key.workflow_id());
+        explicit_run(&mail.body).is_none() && self.around.store.is_surely_empty(&rows)
     }
 
     /// Has a reader task fetch a chain, or (with `runs`) further runs of it.

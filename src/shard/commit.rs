@@ -233,7 +233,7 @@ impl Actor {
         };
         let queues = self.around.queues.clone();
         match delivery.wanted() {
-            None => queues.deliver(poll.node_id, Deliver { task: Some(delivery.task()), ..envelope }),
+            None => queues.deliver(poll.node_id, Deliver { task: Some(delivery.task()), ..envelope }.into()),
             Some(wanted) => {
                 let reader = EventReader { store: Arc::clone(&self.around.store), tasks: self.around.tasks.clone() };
                 let slot = ChainKey::of(&chain).slot();
@@ -241,7 +241,7 @@ impl Actor {
                     match read(&reader, slot, wanted).await {
                         Some(page) => {
                             let task = Some(delivery.with(page).task());
-                            queues.deliver(poll.node_id, Deliver { task, ..envelope });
+                            queues.deliver(poll.node_id, Deliver { task, ..envelope }.into());
                         }
                         None => tracing::error!("the events of a task cannot be read; it will time out"),
                     }
@@ -354,8 +354,8 @@ impl Delivery {
 
     fn task(self) -> deliver::Task {
         match self {
-            Self::Workflow(workflow) => deliver::Task::Workflow(*workflow),
-            Self::Activity(activity) => deliver::Task::Activity(*activity),
+            Self::Workflow(workflow) => deliver::Task::Workflow(workflow),
+            Self::Activity(activity) => deliver::Task::Activity(activity),
             Self::Query(query) => deliver::Task::Query(*query),
         }
     }

@@ -272,9 +272,7 @@ impl Actor {
                 let delivery = WorkflowDelivery { started: Some(started), events: None, queries };
                 (Outcome::Started, Some(Delivery::Workflow(Box::new(delivery))))
             }
-            Some(ReplyKind::ActivityStarted(started)) => {
-                (Outcome::Started, Some(Delivery::Activity(Box::new(started))))
-            }
+            Some(ReplyKind::ActivityStarted(started)) => (Outcome::Started, Some(Delivery::Activity(started))),
             _ => {
                 self.backlog.stale(&chain.namespace_id, &task_key(&claim));
                 (Outcome::Stale, None)

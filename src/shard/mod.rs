@@ -297,8 +297,8 @@ impl Shards {
     }
 
     /// Nobody has the task that was started.
-    pub fn undelivered(&self, undelivered: Undelivered) {
-        let Undelivered { chain: Some(chain), undo, query_id } = undelivered else { return };
+    pub fn undelivered(&self, undelivered: Box<Undelivered>) {
+        let Undelivered { chain: Some(chain), undo, query_id } = *undelivered else { return };
         let Some(shard) = self.of_chain(&chain) else { return };
         if query_id != 0 {
             // A shard that is too busy lets the query time out.

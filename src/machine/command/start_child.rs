@@ -65,7 +65,7 @@ fn send(
     let child = message.attributes.as_ref();
     let target =
         ChainId { workflow_id: child.map(|child| child.workflow_id.clone()).unwrap_or_default(), ..draft.id().clone() };
-    draft.send(run_id, target, Input { kind: Some(input::Kind::StartChild(message)), ..Input::default() });
+    draft.send(run_id, target, Input { kind: Some(input::Kind::StartChild(message.into())), ..Input::default() });
 }
 
 fn initiated(

@@ -81,7 +81,7 @@ pub fn existing(draft: &Draft<'_>, run_id: &str) -> Reply {
 }
 
 fn of(response: StartWorkflowExecutionResponse) -> Reply {
-    crate::reply::of(reply::Kind::Start(response))
+    crate::reply::of(reply::Kind::Start(response.into()))
 }
 
 /// Run id, first run id and status of the current run.

@@ -96,7 +96,7 @@ fn heartbeat_timeout(mut draft: Draft<'_>, run_id: &str) -> Step {
     draft.schedule_workflow_task(run_id);
     let failed = Some(reply::not_found("workflow task heartbeat timeout"));
     let completed = WorkflowTaskCompleted { failed, another_task: true, run_id: run_id.into(), ..Default::default() };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// Writes the completion and the commands.
@@ -223,7 +223,7 @@ fn conclude(
         run_id: run_id.clone(),
         ..WorkflowTaskCompleted::default()
     };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// The worker gets the next workflow task with the answer; it has the history up to this one.
@@ -266,7 +266,7 @@ fn fail(
         run_id: run_id.clone(),
         ..WorkflowTaskCompleted::default()
     };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// What the workflow asks for will never fit: it ends.

@@ -65,7 +65,7 @@ fn waiting<'a>(draft: &'a Draft<'_>, input: &StartWorkflowTask) -> Result<&'a re
 
 fn answer_again(draft: Draft<'_>, started: Option<bristlecone_proto::chain::WorkflowTaskStarted>) -> Step {
     match started {
-        Some(started) => draft.unchanged(reply::of(Kind::WorkflowTaskStarted(started))),
+        Some(started) => draft.unchanged(reply::of(Kind::WorkflowTaskStarted(started.into()))),
         None => draft.reject(reply::not_found("Workflow task already started.")),
     }
 }
@@ -88,7 +88,7 @@ fn start_soft(mut draft: Draft<'_>, input: &StartWorkflowTask, poll: &Poll) -> S
         return draft.reject(reply::workflow_task_not_found());
     };
     draft.soft_mut(&input.run_id).soft_start = Some(soft);
-    draft.finish(reply::of(Kind::WorkflowTaskStarted(started)))
+    draft.finish(reply::of(Kind::WorkflowTaskStarted(started.into())))
 }
 
 /// The start changes the run besides: it leaves its sticky queue, or a repeated attempt becomes a first
@@ -117,7 +117,7 @@ fn start_hard(
 
 fn hard_answer(draft: &Draft<'_>, run_id: &str) -> Reply {
     match of_hard_start(draft.id(), draft.run(run_id)) {
-        Some(started) => reply::of(Kind::WorkflowTaskStarted(started)),
+        Some(started) => reply::of(Kind::WorkflowTaskStarted(started.into())),
         None => reply::rejected(reply::workflow_task_not_found()),
     }
 }

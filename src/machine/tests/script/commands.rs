@@ -203,7 +203,7 @@ impl Commands {
         match &outcome.reply.kind {
             Some(reply::Kind::WorkflowTaskStarted(started)) => self.keep_task(&name, started),
             Some(reply::Kind::ActivityStarted(started)) => {
-                self.activities.insert(name, started.clone());
+                self.activities.insert(name, (**started).clone());
             }
             Some(reply::Kind::WorkflowTaskCompleted(completed)) => {
                 if let Some(next) = &completed.next {
@@ -248,7 +248,7 @@ impl Commands {
         let (sender, sequence, _) = self.shell.outbox().into_iter().find(fits).expect("a row waits");
         let run_id = self.shell.chain(&sender).and_then(|chain| Some(chain.sends.get(&sequence)?.run_id.clone()));
         let (target, outcome) = self.shell.deliver(&sender, sequence);
-        let reply = Some(outcome.reply.clone());
+        let reply = Some(outcome.reply.clone().into());
         let answer = Answer { sequence, run_id: run_id.unwrap_or_default(), reply };
         let printed = format!("{sender} ⇒ {target}\n{}", print::outcome(&outcome, &mut self.names));
         self.delivered = Some((sender, target, answer));

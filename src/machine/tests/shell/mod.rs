@@ -155,7 +155,7 @@ impl Shell {
     /// Hands the receiver's reply to the sender of an outbox row, and lets the receiver forget it.
     pub fn answer(&mut self, sender: &str, sequence: u64, target: &str, reply: Reply) -> Outcome {
         let run_id = self.chains[sender].chain.sends.get(&sequence).map(|send| send.run_id.clone()).unwrap_or_default();
-        let answer = Answer { sequence, run_id, reply: Some(reply) };
+        let answer = Answer { sequence, run_id, reply: Some(reply.into()) };
         let outcome = self.send(sender, of(input::Kind::Answer(answer)));
         if self.chains[sender].chain.sends.get(&sequence).is_none() {
             let forget = Forget { sender: Some(chain_id(sender)), sequence };

@@ -74,7 +74,7 @@ impl World {
         match op {
             Op::Start { workflow, request, conflict, reuse, shape } => {
                 let start = commands::start(*workflow, *request, *conflict, *reuse, shape);
-                self.send(&name(*workflow), input::Kind::Start(start));
+                self.send(&name(*workflow), input::Kind::Start(start.into()));
             }
             Op::SignalWithStart { workflow, request } => self.signal_with_start(*workflow, *request),
             Op::Signal { workflow, request } => {
@@ -268,7 +268,7 @@ impl World {
             signal_name: "s".into(),
             ..SignalWithStartWorkflowExecutionRequest::default()
         };
-        self.send(&name(workflow), input::Kind::SignalWithStart(request));
+        self.send(&name(workflow), input::Kind::SignalWithStart(request.into()));
     }
 
     fn terminate(&mut self, workflow_id: &str) {
@@ -318,7 +318,7 @@ impl World {
 
     fn complete_workflow(&mut self, token: WorkflowTaskToken, request: RespondWorkflowTaskCompletedRequest) {
         let workflow_id = token.workflow_id.clone();
-        let input = CompleteWorkflowTask { token: Some(token.clone()), request: Some(request) };
+        let input = CompleteWorkflowTask { token: Some(token.clone()), request: Some(request.into()) };
         let outcome = self.send(&workflow_id, input::Kind::CompleteWorkflowTask(input));
         if let Some(reply::Kind::WorkflowTaskCompleted(completed)) = outcome.reply.kind {
             self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
@@ -331,7 +331,7 @@ impl World {
         let Some(token) = pick_recent(&self.workflow_tokens, which).cloned() else { return };
         let cause = WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure.into();
         let request = RespondWorkflowTaskFailedRequest { cause, ..Default::default() };
-        let input = FailWorkflowTask { token: Some(token.clone()), request: Some(request) };
+        let input = FailWorkflowTask { token: Some(token.clone()), request: Some(request.into()) };
         let outcome = self.send(&token.workflow_id, input::Kind::FailWorkflowTask(input));
         if is_done(&outcome) {
             self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
@@ -485,7 +485,7 @@ impl World {
             return;
         }
         let (sender, sequence, target, reply) = self.replies.remove(usize::from(which) % self.replies.len());
-        let answer = Answer { sequence, reply: Some(reply.clone()), ..Answer::default() };
+        let answer = Answer { sequence, reply: Some(reply.clone().into()), ..Answer::default() };
         let outcome = self.shell.answer(&sender, sequence, &target, reply);
         self.observe(&sender, &outcome);
         self.old_replies.push((sender, answer));

@@ -26,8 +26,8 @@ use super::{Commands, Line, duration, payload, payloads};
 impl Commands {
     pub fn client_input(&mut self, line: &Line) -> Option<Kind> {
         Some(match line.name() {
-            "start" => Kind::Start(self.start(line)),
-            "signal-with-start" => Kind::SignalWithStart(self.signal_with_start(line)),
+            "start" => Kind::Start(self.start(line).into()),
+            "signal-with-start" => Kind::SignalWithStart(self.signal_with_start(line).into()),
             "signal" => Kind::Signal(SignalWorkflowExecutionRequest {
                 workflow_execution: self.execution(line),
                 signal_name: line.or("name", "poke"),

@@ -51,7 +51,7 @@ impl Commands {
             ..RespondWorkflowTaskCompletedRequest::default()
         };
         let token = self.tasks.get(line.what()).cloned();
-        Kind::CompleteWorkflowTask(CompleteWorkflowTask { token, request: Some(request) })
+        Kind::CompleteWorkflowTask(CompleteWorkflowTask { token, request: Some(request.into()) })
     }
 
     pub fn fail(&mut self, line: &Line) -> Kind {
@@ -68,7 +68,7 @@ impl Commands {
             ..RespondWorkflowTaskFailedRequest::default()
         };
         let token = self.tasks.get(line.what()).cloned();
-        Kind::FailWorkflowTask(FailWorkflowTask { token, request: Some(request) })
+        Kind::FailWorkflowTask(FailWorkflowTask { token, request: Some(request.into()) })
     }
 
     fn command(&self, line: &Line) -> Command {
