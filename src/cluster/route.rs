@@ -19,6 +19,9 @@ use crate::shard::{CallError, Shard};
 
 /// How long a call waits for a shard that has no leader.
 const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+/// The same for a reader that waits for news anyway: longer than an election takes. SDKs do not repeat a call that has
+/// lasted for more than ten seconds, so an error here would be its user's.
+const LEADERLESS_READER_MAX: Duration = Duration::from_secs(5);
 /// Hints that are followed at once.
 const HOPS_MAX: u32 = 2;
 /// Pause before the same question is asked again.
@@ -32,6 +35,14 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// How long it is worth trying while no leader answers.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::AwaitHistory(head) if head.wait_after_event_id > 0 => LEADERLESS_READER_MAX,
+            Self::AwaitHistory(_) | Self::Input(_) => LEADERLESS_MAX,
+        }
+    }
+
     /// Whether asking twice does no harm.
     fn is_repeatable(&self) -> bool {
         let Self::Input(input) = self else { return true };
@@ -102,7 +113,8 @@ impl Cluster {
     /// # Errors
     /// A rejection of the cluster's own (UNAVAILABLE, RESOURCE_EXHAUSTED, …); one by the chain is a reply.
     pub(super) async fn ask(&self, chain: &ChainId, ask: Ask, deadline: Instant) -> Result<Reply> {
-        let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
+        let patience = ask.patience();
+        let mut give_up = None;
         let mut hint = None;
         let mut hops = 0;
         loop {
@@ -112,20 +124,25 @@ impl Cluster {
                 return Err(unavailable("the cluster has no shard map yet"));
             };
             let node = hint.take().or_else(|| self.leader_of(shard));
+            let asked = Instant::now();
             let attempt = match node {
                 Some(node) => self.attempt(node, shard, chain, ask.clone(), deadline).await,
                 None => Attempt::Elsewhere(None),
             };
+            let now = Instant::now();
+            // From the first attempt that failed, and anew after one that waited for news for long.
+            let begun = give_up.filter(|_| now.duration_since(asked) < patience);
+            let give_up = *give_up.insert(begun.unwrap_or_else(|| deadline.min(now + patience)));
             match attempt {
                 Attempt::Done(reply) => return Ok(*reply),
                 Attempt::Failed(rejection) => return Err(rejection),
                 Attempt::Unknown(rejection) => {
-                    if !ask.is_repeatable() || Instant::now() + PAUSE >= give_up {
+                    if !ask.is_repeatable() || now + PAUSE >= give_up {
                         return Err(rejection);
                     }
                 }
                 Attempt::Elsewhere(next) => {
-                    if Instant::now() + PAUSE >= give_up {
+                    if now + PAUSE >= give_up {
                         return Err(unavailable("the shard of this workflow has no leader at the moment"));
                     }
                     // Two nodes may each believe that the other leads.
