@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bristlecone_storage::planted::{self, Bug};
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::Notify;
@@ -84,7 +85,10 @@ impl Purger {
 
     /// Purges one group's log as far as it may be.
     pub async fn purge(&mut self, group: &Group, config: &RaftConfig) -> Result<(), Error> {
-        let durable = group.inner.shared.persisted()?.last_log_id.map_or(0, |id| id.index);
+        let durable = match planted::has(Bug::PurgeAboveFlushed) {
+            true => group.applied(),
+            false => group.inner.shared.persisted()?.last_log_id.map_or(0, |id| id.index),
+        };
         let marks = self.marks.entry(group.id()).or_default();
         let now = Mark { index: durable, bytes: group.inner.shared.appended_bytes(), at: Instant::now() };
         if marks.back().is_none_or(|last| last.index < durable) {

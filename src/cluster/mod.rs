@@ -78,7 +78,7 @@ pub struct Parts {
     pub tokens: Tokens,
     pub limits: Limits,
     pub health: Arc<Health>,
-    pub clocks: Clocks,
+    pub clocks: Arc<Clocks>,
     pub disk: Disk,
     pub workers: Workers,
 }

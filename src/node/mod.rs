@@ -192,7 +192,9 @@ async fn open_log(
     let options = match (&env.tuning, &config.data_dir) {
         (Some(tuning), _) => tuning.log,
         (None, Some(_)) => LogOptions::default(),
-        (None, None) => LogOptions { segment_bytes: 4 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() },
+        (None, None) => {
+            LogOptions { segment_bytes: 4 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() }
+        }
     };
     let dir = env.log_dir(config);
     let log = Log::open(Arc::clone(&env.vfs), dir, options, &env.tasks, &*env.entropy).await;
@@ -224,10 +226,11 @@ fn assemble(
     let (meta, mouth) = Meta::new(me, group, view.clone(), peers.clone(), Arc::clone(&env.clock));
     let shards = Shards::default();
     let queues = Queues::new(me, peers.clone(), shards.clone(), env.tasks.clone(), Arc::clone(&env.clock));
+    let clocks = Arc::new(Clocks::new(Arc::clone(&env.clock)));
     let surroundings = Arc::new(Surroundings {
         me,
         store: Arc::clone(&env.state),
-        clock: Arc::clone(&env.clock),
+        clocks: Arc::clone(&clocks),
         entropy: Arc::clone(&env.entropy),
         tasks: env.tasks.clone(),
         meta: view,
@@ -260,7 +263,7 @@ fn assemble(
         tokens: Tokens::new(&known.identity.token_key),
         limits: config.limits.clone(),
         health: Arc::new(Health::default()),
-        clocks: Clocks::new(Arc::clone(&env.clock)),
+        clocks,
         disk: Disk::new(Arc::clone(&env.vfs), config.data_dir.as_deref()),
         workers: Workers::default(),
     });

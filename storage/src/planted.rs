@@ -20,33 +20,36 @@ pub enum Bug {
     DedupOff,
     /// A new leader does not look for deadlines.
     DeadlinesForgotten,
-    /// A completion whose workflow task or attempt is over is accepted.
+    /// A completion of an activity that is refused is answered as if it had been taken.
     DoubleCompletion,
-    /// Snapshots lack a table.
-    SnapshotWithoutTable,
+    /// Snapshots lack the second half of their slots.
+    SnapshotCutShort,
     /// The shard takes the wall clock as it is.
     WallClock,
-    /// Batches decided on lost memory are applied.
+    /// The shard goes on when the outcome of a batch is unknown, and replicas apply whatever comes.
     LostMemoryApplied,
+    /// A new leader does not look for effects that are still to be delivered.
+    OutboxForgotten,
     /// The log forgets entries that the rows do not hold durably.
     PurgeAboveFlushed,
     /// The Started event is made anew when the completion comes.
     StartedRewritten,
-    /// A follower's failed sync is taken for a good one.
+    /// A failed sync is taken for a good one.
     SyncErrorIgnored,
 }
 
 impl Bug {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeSync,
         Self::VoteNotKept,
         Self::ReadWithoutBarrier,
         Self::DedupOff,
         Self::DeadlinesForgotten,
         Self::DoubleCompletion,
-        Self::SnapshotWithoutTable,
+        Self::SnapshotCutShort,
         Self::WallClock,
         Self::LostMemoryApplied,
+        Self::OutboxForgotten,
         Self::PurgeAboveFlushed,
         Self::StartedRewritten,
         Self::SyncErrorIgnored,

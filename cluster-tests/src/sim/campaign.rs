@@ -72,7 +72,8 @@ impl Campaign {
         let summary = Mutex::new(Summary::default());
         let begun = Instant::now();
         let results: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs.max(1)).map(|_| scope.spawn(|| self.work(&next, &summary, begun))).collect();
+            let workers: Vec<_> =
+                (0..self.jobs.max(1)).map(|_| scope.spawn(|| self.work(&next, &summary, begun))).collect();
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a thread died"))).collect()
         });
         if !self.quiet && std::io::stderr().is_terminal() {

@@ -51,8 +51,6 @@ struct State {
     starts: u64,
     tasks: Option<Tasks>,
     up: Option<Up>,
-    /// Something was done to the disk for which a node may end.
-    excused: bool,
     stopping: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -101,15 +99,6 @@ impl SimNode {
         Arc::clone(&self.store.lock())
     }
 
-    /// From now on the node may end for reasons of its disk.
-    pub fn excuse(&self) {
-        self.state.lock().excused = true;
-    }
-
-    pub fn is_excused(&self) -> bool {
-        self.state.lock().excused
-    }
-
     /// Starts a process on this machine.
     pub fn start(self: &Arc<Self>, options: &Options, network: &Model, tell: mpsc::UnboundedSender<Happening>) {
         let tasks = Tasks::single_threaded();
@@ -118,7 +107,6 @@ impl SimNode {
             let mut state = self.state.lock();
             state.starts += 1;
             state.tasks = Some(tasks.clone());
-            state.excused = false;
             state.stopping = Some(stop);
             state.starts
         };

@@ -207,9 +207,8 @@ async fn histories(world: &Arc<World>) -> BTreeMap<String, Vec<HistoryEvent>> {
 
 fn is_formed(world: &World) -> bool {
     let ready = |node: &Arc<super::node::SimNode>| node.up().is_some_and(|up| up.cluster.parts().health.is_ready());
-    let named = world.nodes().iter().all(|node| {
-        node.up().is_some_and(|up| up.cluster.meta().namespace("default").is_some())
-    });
+    let named =
+        world.nodes().iter().all(|node| node.up().is_some_and(|up| up.cluster.meta().namespace("default").is_some()));
     world.nodes().iter().all(ready) && named && nemesis::whole(world)
 }
 
@@ -238,7 +237,8 @@ async fn until(world: &World, holds: impl Fn() -> bool) -> bool {
 /// A run without load, or without the faults that were planned, shows nothing.
 fn void_reason(world: &World) -> Option<String> {
     let tally = &world.tally;
-    let faults = tally.all().iter().filter(|(name, _)| name.starts_with("fault ")).map(|(_, times)| *times).sum::<u64>();
+    let faults =
+        tally.all().iter().filter(|(name, _)| name.starts_with("fault ")).map(|(_, times)| *times).sum::<u64>();
     if faults == 0 {
         return Some("no fault was done".to_string());
     }

@@ -165,7 +165,10 @@ impl Poller {
         world.ledger.known.lock().sent.entry((run_id.clone(), started)).or_insert_with(Instant::now);
         let twice = self.rng.per_mille(40);
         let status = self.answer(&request).await;
-        world.trace.line(&format!("{workflow_id} task {started}: {:?}", status.as_ref().map(|()| "done").map_err(Status::code)));
+        world.trace.line(&format!(
+            "{workflow_id} task {started}: {:?}",
+            status.as_ref().map(|()| "done").map_err(Status::code)
+        ));
         if status.is_ok() {
             world.tally.count("workflow task done");
             b4_once::task_accepted(&world, &run_id, started, &events);
@@ -219,12 +222,15 @@ impl Poller {
             fresh.extend(page.history.unwrap_or_default().events);
             token = page.next_page_token;
         }
-        let first = fresh.first().map_or(1, |event| event.event_id);
-        let mut events = match self.cache.lock().get(run_id) {
-            _ if first == 1 && !fresh.is_empty() => Vec::new(),
-            Some(known) => known.clone(),
-            None => return Ok(None),
+        let known = self.cache.lock().get(run_id).cloned();
+        let mut events = match (fresh.first().map(|event| event.event_id), known) {
+            (Some(1), _) => Vec::new(),
+            (Some(_), Some(known)) => known,
+            // A query that needs nothing new.
+            (None, known) => return Ok(known),
+            (Some(_), None) => return Ok(None),
         };
+        let first = fresh.first().map_or(1, |event| event.event_id);
         if first > events.len() as i64 + 1 {
             return Ok(None);
         }

@@ -37,7 +37,10 @@ impl World {
     ///
     /// # Errors
     /// The trace cannot be written.
-    pub fn new(options: Options, trace: Option<&Path>) -> std::io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Happening>)> {
+    pub fn new(
+        options: Options,
+        trace: Option<&Path>,
+    ) -> std::io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Happening>)> {
         let begun = Instant::now();
         let tally = Arc::new(Tally::default());
         let (happenings, happened) = mpsc::unbounded_channel();

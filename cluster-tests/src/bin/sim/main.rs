@@ -100,7 +100,10 @@ fn one(flags: &Flags) -> anyhow::Result<ExitCode> {
             println!("does not count: {why}");
         }
         let seconds = outcome.virtual_ms as f64 / 1000.0;
-        println!("seed {}: {seconds:.1} virtual seconds, trace {} ({} lines)", flags.seed, outcome.hash, outcome.trace_lines);
+        println!(
+            "seed {}: {seconds:.1} virtual seconds, trace {} ({} lines)",
+            flags.seed, outcome.hash, outcome.trace_lines
+        );
     }
     Ok(if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
