@@ -42,8 +42,7 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Takes down every panic from now on: a task of a node that panics would end silently.
 pub fn notice_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let backtrace = std::backtrace::Backtrace::capture();
-        PANICS.lock().push(format!("{panic}\n{backtrace}"));
+        PANICS.lock().push(panic.to_string().replace('\n', " "));
     }));
 }
 

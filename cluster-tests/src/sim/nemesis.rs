@@ -204,7 +204,7 @@ async fn inflict(world: &Arc<World>, rng: &mut Rng, fault: Fault, node: &Arc<Sim
         }
         Fault::Transfer => return transfer(world, rng, node, &other).await,
         Fault::Join => {
-            if world.nodes().last().is_none_or(|last| last.number >= MACHINES_MAX) || others.len() >= 5 {
+            if world.machines() >= MACHINES_MAX || others.len() >= 5 {
                 return false;
             }
             world.add_node();
@@ -240,7 +240,7 @@ async fn replace(world: &Arc<World>, fault: Fault, node: &Arc<SimNode>, other: &
     let all = world.nodes();
     let everybody_up = all.iter().all(|node| node.up().is_some());
     let (Some(up), Some(_)) = (node.up(), other.up()) else { return false };
-    let spare = world.nodes().last().is_some_and(|last| last.number < MACHINES_MAX);
+    let spare = world.machines() < MACHINES_MAX;
     if !everybody_up || !spare || !whole(world) {
         return false;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bristlecone::peer::Model;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -30,6 +31,8 @@ pub struct World {
     pub weather: Arc<Weather>,
     pub happenings: mpsc::UnboundedSender<Happening>,
     nodes: Mutex<BTreeMap<u64, Arc<SimNode>>>,
+    /// Machines that there ever were: a number is never used again.
+    machines: AtomicU64,
 }
 
 impl World {
@@ -53,6 +56,7 @@ impl World {
             tally,
             happenings,
             nodes: Mutex::default(),
+            machines: AtomicU64::new(0),
             options,
         };
         Ok((Arc::new(world), happened))
@@ -68,13 +72,15 @@ impl World {
 
     /// One more machine, with a node on it.
     pub fn add_node(&self) -> Arc<SimNode> {
-        let mut nodes = self.nodes.lock();
-        let number = nodes.last_key_value().map_or(1, |(number, _)| number + 1);
+        let number = self.machines.fetch_add(1, Ordering::Relaxed) + 1;
         let node = Arc::new(SimNode::new(number, self.options.seed, SimClock::new(self.begun)));
-        nodes.insert(number, Arc::clone(&node));
-        drop(nodes);
+        self.nodes.lock().insert(number, Arc::clone(&node));
         self.start(&node);
         node
+    }
+
+    pub fn machines(&self) -> u64 {
+        self.machines.load(Ordering::Relaxed)
     }
 
     /// A machine that never comes back.

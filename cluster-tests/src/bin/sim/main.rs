@@ -74,6 +74,8 @@ fn one(flags: &Flags) -> anyhow::Result<ExitCode> {
             .exec();
         return Err(failed.into());
     }
+    // The first random numbers of the process are drawn here, whether anything needs them or not.
+    drop(std::hash::RandomState::new());
     if let Some(filter) = &flags.log {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
@@ -86,7 +88,10 @@ fn one(flags: &Flags) -> anyhow::Result<ExitCode> {
     if !flags.json {
         println!("{options}");
     }
-    let outcome = run::run(options, flags.trace.as_deref())?;
+    // In a thread of its own: what was done before, to show logs for instance, changes nothing of the run.
+    let trace = flags.trace.clone();
+    let running = std::thread::spawn(move || run::run(options, trace.as_deref()));
+    let outcome = running.join().map_err(|_| anyhow::anyhow!("the run panicked"))??;
     if flags.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {

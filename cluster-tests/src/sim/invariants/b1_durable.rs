@@ -1,6 +1,6 @@
 //! B-1: what a client was told happened is in the final histories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
@@ -16,20 +16,30 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
             world.violated(format!("B-1: the run {run_id} that {request_id} started for {workflow_id} is gone"));
         }
     }
+    // By workflow id and name: how often in all runs. A run takes a request id once; the next run knows nothing of it.
     let mut signals: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (run_id, events) in histories {
         let workflow_id = known.runs.get(run_id).map(|run| run.workflow_id.clone()).unwrap_or_default();
+        let mut here = BTreeSet::new();
         for event in events {
             if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) = &event.attributes {
+                if !here.insert(a.signal_name.clone()) {
+                    world.violated(format!(
+                        "B-4: the signal {} to {workflow_id} {run_id} is there twice",
+                        a.signal_name
+                    ));
+                }
                 *signals.entry((workflow_id.clone(), a.signal_name.clone())).or_default() += 1;
             }
         }
     }
     for ((workflow_id, name), acknowledged) in &known.signals {
-        match (signals.get(&(workflow_id.clone(), name.clone())).copied().unwrap_or(0), acknowledged) {
-            (0, true) => world.violated(format!("B-1: the signal {name} to {workflow_id} is gone")),
-            (0 | 1, _) => {}
-            (times, _) => world.violated(format!("B-4: the signal {name} to {workflow_id} is there {times} times")),
+        let times = signals.get(&(workflow_id.clone(), name.clone())).copied().unwrap_or(0);
+        if times == 0 && *acknowledged {
+            world.violated(format!("B-1: the signal {name} to {workflow_id} is gone"));
+        }
+        if times > 1 && known.single.contains(workflow_id) {
+            world.violated(format!("B-4: the signal {name} to {workflow_id} is there {times} times"));
         }
     }
     for ((run_id, started), accepted) in &known.tasks {
