@@ -23,6 +23,7 @@ pub mod load;
 pub mod network;
 pub mod node;
 pub mod probe;
+pub mod sim;
 pub mod wait;
 pub mod work;
 pub mod worker;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bristlecone_storage::planted::{self, Bug};
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::Notify;
@@ -84,15 +85,13 @@ impl Purger {
 
     /// Purges one group's log as far as it may be.
     pub async fn purge(&mut self, group: &Group, config: &RaftConfig) -> Result<(), Error> {
-        let durable = group.inner.shared.persisted()?.last_log_id.map_or(0, |id| id.index);
+        let durable = match planted::has(Bug::PurgeAboveFlushed) {
+            true => group.applied(),
+            false => group.inner.shared.persisted()?.last_log_id.map_or(0, |id| id.index),
+        };
         let marks = self.marks.entry(group.id()).or_default();
         let now = Mark { index: durable, bytes: group.inner.shared.appended_bytes(), at: Instant::now() };
-        if marks.back().is_none_or(|last| last.index < durable) {
-            marks.push_back(now);
-        }
-        while marks.len() > MARKS_MAX {
-            marks.pop_front();
-        }
+        note(marks, now);
         let Some(upto) = target(group, marks, now, config) else {
             return Ok(());
         };
@@ -103,6 +102,20 @@ impl Purger {
         purge_up_to(group, upto).await?;
         marks.retain(|mark| mark.index >= upto);
         Ok(())
+    }
+}
+
+/// Takes down what is durable now. A replica that was removed and came back counts its bytes anew: what was noted of
+/// the one before says nothing of this one.
+fn note(marks: &mut VecDeque<Mark>, now: Mark) {
+    if marks.back().is_some_and(|last| last.bytes > now.bytes || last.index > now.index) {
+        marks.clear();
+    }
+    if marks.back().is_none_or(|last| last.index < now.index) {
+        marks.push_back(now);
+    }
+    while marks.len() > MARKS_MAX {
+        marks.pop_front();
     }
 }
 
@@ -145,4 +158,23 @@ async fn purge_up_to(group: &Group, upto: u64) -> Result<(), Error> {
         return Err(Error::Timeout("a snapshot's mark to be noted"));
     }
     core.trigger().purge_log(upto).await.map_err(|_| Error::Stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_came_back_is_not_measured_by_the_one_before() {
+        let mark = |index, bytes| Mark { index, bytes, at: Instant::now() };
+        let mut marks = VecDeque::new();
+        for (index, bytes) in [(5, 100), (5, 120), (9, 400)] {
+            note(&mut marks, mark(index, bytes));
+        }
+        assert_eq!(marks.iter().map(|mark| mark.index).collect::<Vec<_>>(), [5, 9]);
+        note(&mut marks, mark(12, 30));
+        assert_eq!(marks.iter().map(|mark| mark.index).collect::<Vec<_>>(), [12]);
+        note(&mut marks, mark(3, 40));
+        assert_eq!(marks.iter().map(|mark| mark.index).collect::<Vec<_>>(), [3]);
+    }
 }

@@ -17,6 +17,7 @@ use std::io;
 use std::sync::Arc;
 
 use bristlecone_proto::record;
+use bristlecone_storage::planted::{self, Bug};
 use bristlecone_storage::runtime::Tasks;
 use bristlecone_storage::state::{Batch, BatchBuilder, KeyRange, keys};
 use bytes::Bytes;
@@ -207,11 +208,14 @@ impl RaftSnapshotBuilder<TypeConfig> for MarkBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        if self.flush {
+        if self.flush && !planted::has(Bug::PurgeAboveFlushed) {
             let store = self.shared.store.clone();
             self.tasks.blocking(move || store.flush()).await.map_err(io::Error::other)?;
         }
-        let meta = self.shared.persisted().map_err(io::Error::other)?;
+        let meta = match planted::has(Bug::PurgeAboveFlushed) {
+            true => self.shared.with_applied(AppliedState::meta),
+            false => self.shared.persisted().map_err(io::Error::other)?,
+        };
         Ok(Snapshot { meta, snapshot: SnapshotData::Rows(self.shared.clone()) })
     }
 }

@@ -78,7 +78,7 @@ pub struct Parts {
     pub tokens: Tokens,
     pub limits: Limits,
     pub health: Arc<Health>,
-    pub clocks: Clocks,
+    pub clocks: Arc<Clocks>,
     pub disk: Disk,
     pub workers: Workers,
 }
@@ -180,10 +180,13 @@ impl Cluster {
             let view = self.meta();
             let shard = view.shard_of(slot_of(&chain.namespace_id, &chain.workflow_id));
             let leader = shard.and_then(|shard| self.leader_of(shard));
-            if leader == Some(self.inner.me) {
-                return self.read_events_here(&read).await;
+            // A node that leads no more may be behind: then the leader is asked once it is known.
+            if leader == Some(self.inner.me)
+                && let Ok(page) = self.read_events_here(&read).await
+            {
+                return Ok(page);
             }
-            if let Some(node) = leader {
+            if let Some(node) = leader.filter(|node| *node != self.inner.me) {
                 let request = Request { timeout_ms: 0, kind: Some(request::Kind::History(read.clone())) };
                 let left = deadline.saturating_duration_since(Instant::now());
                 let answer = self.inner.peers.call(node, request, left).await;

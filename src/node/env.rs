@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bristlecone_raft::RaftConfig;
+use bristlecone_storage::log::LogOptions;
 use bristlecone_storage::runtime::{Clock, Entropy, SystemClock, Tasks};
 use bristlecone_storage::state::{RocksOptions, RocksStore, StateStore};
 use bristlecone_storage::vfs::{DirLock, ModelVfs, RealVfs, Vfs};
@@ -21,9 +23,20 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub tasks: Tasks,
+    /// Settings of the log and of the groups; `None`: what suits the kind of data directory.
+    pub tuning: Option<Tuning>,
+    /// Whether the API is served on a port. Without one only [`super::Node::service`] has it.
+    pub api_port: bool,
     /// Held while the process uses the data directory.
     _lock: Option<Arc<dyn DirLock>>,
     stopping: watch::Sender<bool>,
+}
+
+/// Settings of what stands below the shards.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    pub log: LogOptions,
+    pub raft: RaftConfig,
 }
 
 /// The operating system's randomness.
@@ -82,7 +95,28 @@ impl Env {
         entropy: Arc<dyn Entropy>,
         tasks: Tasks,
     ) -> Self {
-        Self { network, vfs, state, clock, entropy, tasks, _lock: None, stopping: watch::Sender::new(false) }
+        Self {
+            network,
+            vfs,
+            state,
+            clock,
+            entropy,
+            tasks,
+            tuning: None,
+            api_port: true,
+            _lock: None,
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// Makes a data directory without identity ready for its first start; see `identity.rs`. To be called before
+    /// [`super::start`] by whoever brings an environment of his own.
+    ///
+    /// # Errors
+    /// The directory holds data that no first start left there.
+    pub fn prepare(&self, config: &NodeConfig) -> anyhow::Result<()> {
+        let key = uuid::Builder::from_random_bytes(self.entropy.next().to_be_bytes()).into_uuid().to_string();
+        self.data_dir(config)?.prepare(&config.role, &key)
     }
 
     /// Turns true when the API has to stop taking calls.

@@ -34,7 +34,7 @@ use tonic::service::Routes;
 pub use clocks::Clocks;
 pub use config::{NodeConfig, Role};
 pub use disk::Disk;
-pub use env::{Env, SystemEntropy};
+pub use env::{Env, SystemEntropy, Tuning};
 
 use crate::cluster::{Cluster, GroupsHandle, NodeInfo, Parts, Server, Workers};
 use crate::grpc::admin_service::Admin;
@@ -59,6 +59,7 @@ pub struct Node {
     cluster: Cluster,
     fatal: mpsc::UnboundedReceiver<String>,
     api_address: String,
+    service: ApiService,
 }
 
 /// Who the node is to its peers; known once it has an identity.
@@ -94,9 +95,15 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     let internal = env.network.listen(&config.internal_listen.to_string()).await;
     let internal = internal.with_context(|| format!("cannot listen on {}", config.internal_listen))?;
     let internal_address = advertised(&config.internal_advertise, &internal.local_address());
-    let api = tokio::net::TcpListener::bind(config.listen).await;
-    let api = api.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let api_address = advertised(&config.advertise, &api.local_addr()?.to_string());
+    let (api, api_listens) = if env.api_port {
+        let api = tokio::net::TcpListener::bind(config.listen).await;
+        let api = api.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = api.local_addr()?;
+        (Some(api), address)
+    } else {
+        (None, config.listen)
+    };
+    let api_address = advertised(&config.advertise, &api_listens.to_string());
     let server = Server::default();
     peers.serve(internal, Arc::new(server.clone()));
 
@@ -126,6 +133,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     let view = observer.watch();
     // Peers are judged by the members from now on.
     drop(who.meta.set(view.clone()));
+    let raft_config = env.tuning.as_ref().map_or_else(RaftConfig::default, |tuning| tuning.raft.clone());
     let groups = Groups::new(RaftEnv {
         node_id: identity.node_id,
         log,
@@ -135,7 +143,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
         tasks: env.tasks.clone(),
         entropy: Arc::clone(&env.entropy),
         observer,
-        config: RaftConfig { staging_dir: env.snapshots_dir(&config), ..RaftConfig::default() },
+        config: RaftConfig { staging_dir: env.snapshots_dir(&config), ..raft_config },
     })?;
     server.set_groups(GroupsHandle(groups.clone()));
     groups.open_existing().await.context("cannot open the node's groups")?;
@@ -154,18 +162,25 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     // Before the first call: a client that connects at once finds them.
     founding::create_namespaces(&config, &cluster).await;
     let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
+    let service = api_service.clone();
     let mut stopping = env.stopping();
-    env.tasks.spawn(async move {
-        // The sender lives as long as the node.
-        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        if let Err(error) = crate::grpc::serve(api, api_service, stopped).await {
-            tracing::error!(%error, "the API is not served any more");
-        }
-    });
+    // The sender lives as long as the node.
+    let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    match api {
+        Some(api) => env.tasks.spawn(async move {
+            if let Err(error) = crate::grpc::serve(api, api_service, stopped).await {
+                tracing::error!(%error, "the API is not served any more");
+            }
+        }),
+        None => env.tasks.spawn(async move {
+            stopped.await;
+            api_service.edge().drain();
+        }),
+    };
     if let Some(address) = config.metrics_listen {
         crate::metrics::serve(address, cluster.clone(), &env.tasks).await?;
     }
-    Ok(Node { env, config, cluster, fatal, api_address })
+    Ok(Node { env, config, cluster, fatal, api_address, service })
 }
 
 async fn open_log(
@@ -174,9 +189,12 @@ async fn open_log(
     known: &founding::Known,
     fatal: &mpsc::UnboundedSender<String>,
 ) -> anyhow::Result<Log> {
-    let options = match config.data_dir {
-        Some(_) => LogOptions::default(),
-        None => LogOptions { segment_bytes: 4 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() },
+    let options = match (&env.tuning, &config.data_dir) {
+        (Some(tuning), _) => tuning.log,
+        (None, Some(_)) => LogOptions::default(),
+        (None, None) => {
+            LogOptions { segment_bytes: 4 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() }
+        }
     };
     let dir = env.log_dir(config);
     let log = Log::open(Arc::clone(&env.vfs), dir, options, &env.tasks, &*env.entropy).await;
@@ -208,10 +226,11 @@ fn assemble(
     let (meta, mouth) = Meta::new(me, group, view.clone(), peers.clone(), Arc::clone(&env.clock));
     let shards = Shards::default();
     let queues = Queues::new(me, peers.clone(), shards.clone(), env.tasks.clone(), Arc::clone(&env.clock));
+    let clocks = Arc::new(Clocks::new(Arc::clone(&env.clock)));
     let surroundings = Arc::new(Surroundings {
         me,
         store: Arc::clone(&env.state),
-        clock: Arc::clone(&env.clock),
+        clocks: Arc::clone(&clocks),
         entropy: Arc::clone(&env.entropy),
         tasks: env.tasks.clone(),
         meta: view,
@@ -244,7 +263,7 @@ fn assemble(
         tokens: Tokens::new(&known.identity.token_key),
         limits: config.limits.clone(),
         health: Arc::new(Health::default()),
-        clocks: Clocks::new(Arc::clone(&env.clock)),
+        clocks,
         disk: Disk::new(Arc::clone(&env.vfs), config.data_dir.as_deref()),
         workers: Workers::default(),
     });
@@ -260,6 +279,11 @@ impl Node {
     /// Where the gRPC API is, host:port.
     pub fn api_address(&self) -> &str {
         &self.api_address
+    }
+
+    /// The gRPC API as a service, which takes calls without a connection.
+    pub fn service(&self) -> ApiService {
+        self.service.clone()
     }
 
     pub fn internal_address(&self) -> &str {

@@ -9,7 +9,8 @@ use bristlecone_proto::chain::{
 use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{Deliver, EventPage, QueryDelivery, WorkflowDelivery, deliver};
 use bristlecone_proto::temporal::api::history::v1::{History, history_event::Attributes};
-use bristlecone_raft::Decision;
+use bristlecone_raft::{Decision, ProposeError};
+use bristlecone_storage::planted::{self, Bug};
 use bristlecone_storage::state::BatchBuilder;
 use bristlecone_storage::state::keys::Slot;
 use prost::Message;
@@ -124,13 +125,14 @@ impl Actor {
         };
         let (group, epoch) = (self.group.clone(), self.epoch);
         let outcome = self.meanwhile(async move { group.propose(&epoch, decision).await }).await;
+        if planted::has(Bug::LostMemoryApplied) && matches!(outcome, Err(ProposeError::Unknown)) {
+            return Ok(());
+        }
         outcome.map(|_| ()).map_err(|error| match error {
-            bristlecone_raft::ProposeError::NotLeader { .. } => Over::NotLeader,
+            ProposeError::NotLeader { .. } => Over::NotLeader,
             // Nothing of a batch that is too large was written; a fresh start takes its inputs in
             // smaller ones.
-            bristlecone_raft::ProposeError::TooLarge { .. }
-            | bristlecone_raft::ProposeError::Refused
-            | bristlecone_raft::ProposeError::Unknown => Over::Unknown,
+            ProposeError::TooLarge { .. } | ProposeError::Refused | ProposeError::Unknown => Over::Unknown,
         })
     }
 

@@ -16,6 +16,7 @@ use bristlecone_proto::temporal::api::errordetails::v1::NamespaceNotFoundFailure
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;
 use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowResponse, RespondQueryTaskCompletedRequest};
+use bristlecone_storage::planted::{self, Bug};
 use tokio::time::Instant;
 
 use super::actor::{Actor, refuse};
@@ -122,6 +123,14 @@ impl Actor {
     ) {
         if let Respond::Claim(claim) = respond {
             return self.decide_claim(key, chain, *claim, &input);
+        }
+        if planted::has(Bug::DedupOff) {
+            let fresh = format!("{:032x}", self.around.entropy.next());
+            match &mut input.kind {
+                Some(input::Kind::Start(start)) => start.request_id = fresh,
+                Some(input::Kind::Signal(signal)) => signal.request_id = fresh,
+                _ => {}
+            }
         }
         let caller = deadline.map_or(0, |deadline| millis(deadline.saturating_duration_since(Instant::now())));
         let (reply, noted) = match self.step(key, &chain, &input, caller) {

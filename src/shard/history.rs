@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! Events below a run's next event id never change, so they are read outside of the actor, from any
-//! replica that has applied them.
+//! replica that has applied them. A node cannot know that it is the leader still, and may be behind: whoever has not
+//! applied all that is wanted says so, instead of giving a shorter page.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -18,6 +19,16 @@ use prost::Message;
 
 /// Bytes of events in one page; one larger batch still goes, alone.
 const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// Another replica, or this one later, has them.
+    #[error("this node has not applied all of the events")]
+    Behind,
+}
 
 /// Which events of a run are wanted.
 #[derive(Debug, Clone)]
@@ -39,13 +50,13 @@ pub struct EventReader {
 
 impl EventReader {
     /// A page of whole batches. The batch at either edge may hold events outside of what is wanted.
-    pub async fn read(&self, slot: Slot, wanted: Wanted) -> Result<EventPage, Error> {
+    pub async fn read(&self, slot: Slot, wanted: Wanted) -> Result<EventPage, ReadError> {
         let store = Arc::clone(&self.store);
         self.tasks.blocking(move || page(&*store, slot, &wanted)).await
     }
 }
 
-fn page(store: &dyn StateStore, slot: Slot, wanted: &Wanted) -> Result<EventPage, Error> {
+fn page(store: &dyn StateStore, slot: Slot, wanted: &Wanted) -> Result<EventPage, ReadError> {
     if wanted.first >= wanted.end {
         return Ok(EventPage::default());
     }
@@ -56,7 +67,7 @@ fn page(store: &dyn StateStore, slot: Slot, wanted: &Wanted) -> Result<EventPage
     );
     let direction = if wanted.reverse { Direction::Reverse } else { Direction::Forward };
     let mut page = EventPage::default();
-    let (mut events, mut bytes) = (0, 0);
+    let (mut events, mut bytes, mut read_to) = (0, 0, wanted.first);
     store.scan(&range, direction, &mut |key, value| {
         let Ok((_, Key::History { first_event, .. })) = Key::parse(key) else { return ControlFlow::Continue(()) };
         if !page.batches.is_empty() && (events >= wanted.max_events || bytes + value.len() > PAGE_BYTES_MAX) {
@@ -65,12 +76,16 @@ fn page(store: &dyn StateStore, slot: Slot, wanted: &Wanted) -> Result<EventPage
             return ControlFlow::Break(());
         }
         let batch = Bytes::copy_from_slice(value);
-        events += count_events(&batch);
+        let count = count_events(&batch);
+        events += count;
+        read_to = read_to.max(first_event + count);
         bytes += batch.len();
         page.batches.push(batch);
         ControlFlow::Continue(())
     })?;
-    Ok(page)
+    // Downwards the first batch is the last one of the run.
+    let ends = wanted.reverse || page.next_event_id == 0;
+    if ends && read_to < wanted.end { Err(ReadError::Behind) } else { Ok(page) }
 }
 
 /// Key of the batch that holds the first wanted event.
@@ -149,6 +164,32 @@ mod tests {
         let gap = BTreeMap::from([(1, (3, batch("a"))), (4, (8, batch("c")))]);
         assert_eq!(covered(&gap, 1, 8, 256), None);
         assert_eq!(covered(&gap, 0, 3, 256), None);
+    }
+
+    #[test]
+    fn a_replica_that_lacks_events_says_so() {
+        use bristlecone_storage::state::{BatchBuilder, ModelOptions, ModelStore};
+        use bristlecone_storage::vfs::ModelVfs;
+        let store = ModelStore::new(Arc::new(ModelVfs::new(1)), ModelOptions::default());
+        let mut rows = BatchBuilder::new();
+        for (first, events) in [(1, 2), (3, 1), (4, 3)] {
+            let event = |event_id| bristlecone_proto::temporal::api::history::v1::HistoryEvent {
+                event_id,
+                ..Default::default()
+            };
+            let history = History { events: (first..first + events).map(event).collect() };
+            rows.put(&Key::history("run", first).encode(7), &history.encode_to_vec());
+        }
+        store.write(&[rows.finish().expect("small")]).expect("written");
+        let read = |first, end, max_events, reverse| {
+            page(&store, 7, &Wanted { run_id: "run".to_string(), first, end, max_events, reverse })
+        };
+        for reverse in [false, true] {
+            assert_eq!(read(1, 7, 256, reverse).expect("all are there").batches.len(), 3);
+            assert!(matches!(read(1, 8, 256, reverse), Err(ReadError::Behind)));
+        }
+        let short = read(1, 8, 2, false).expect("the end is not in this page");
+        assert_eq!((short.batches.len(), short.next_event_id), (1, 3));
     }
 
     #[test]

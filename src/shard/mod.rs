@@ -45,7 +45,7 @@ use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{AwaitHistory, Claim, ClaimResult, Undelivered};
 use bristlecone_proto::temporal::api::workflowservice::v1::{QueryWorkflowRequest, RespondQueryTaskCompletedRequest};
 use bristlecone_raft::Group;
-use bristlecone_storage::runtime::{Clock, Entropy, Tasks};
+use bristlecone_storage::runtime::{Entropy, Tasks};
 use bristlecone_storage::state::keys::{Slot, slot_of};
 use bristlecone_storage::state::{Error as StoreError, StateStore};
 use parking_lot::RwLock;
@@ -58,6 +58,7 @@ pub use visibility::order_of;
 
 use crate::cluster::Cluster;
 use crate::meta::MetaView;
+use crate::node::Clocks;
 use crate::queue::Queues;
 use mailbox::{Body, Mail, Mailbox, Respond};
 
@@ -112,7 +113,8 @@ pub enum CallError {
 pub struct Surroundings {
     pub me: u64,
     pub store: Arc<dyn StateStore>,
-    pub clock: Arc<dyn Clock>,
+    /// The time that shards go by: the wall clock, without steps that others do not confirm.
+    pub clocks: Arc<Clocks>,
     pub entropy: Arc<dyn Entropy>,
     pub tasks: Tasks,
     pub meta: watch::Receiver<Arc<MetaView>>,
@@ -127,6 +129,12 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Whether this node's clock may decide: it was compared with others, if there are any, and is not far off.
+    pub fn clock_is_good(&self) -> bool {
+        let alone = || self.meta.borrow().present_members().all(|member| member.node_id == self.me);
+        (self.clocks.is_compared() || alone()) && self.clocks.too_far().is_none()
+    }
+
     /// Notes that rows could not be read. A damaged file ends the node: it must not go on without these rows, and
     /// the other replicas have them.
     pub fn unreadable(&self, error: &StoreError) {

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod log;
+pub mod planted;
 pub mod runtime;
 pub mod state;
 pub mod vfs;

@@ -1,0 +1,260 @@
+//! Simulated clients: they start workflows, signal, query, describe and read, and remember what they were told.
+//!
+//! # Contract
+//! A call whose outcome is unknown is made again with the same request id, at another node. What a reader must see is
+//! taken down before the call leaves: only what was acknowledged by then is demanded of the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bristlecone_proto::temporal::api::common::v1::{WorkflowExecution, WorkflowType};
+use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
+use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+use bristlecone_proto::temporal::api::query::v1::WorkflowQuery;
+use bristlecone_proto::temporal::api::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, GetWorkflowExecutionHistoryRequest,
+    QueryWorkflowRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request, Status};
+
+use super::invariants::{b2_histories, b4_once, b5_reads};
+use super::rng::Rng;
+use super::script;
+use super::worker::is_passing;
+use super::world::World;
+
+const NAMESPACE: &str = "default";
+const CALL_TIME: Duration = Duration::from_secs(5);
+
+/// A workflow that somebody is to start.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub workflow_id: String,
+    pub request_id: String,
+    pub script: String,
+    pub after: Duration,
+}
+
+/// What is started, drawn from the seed. Some workflow ids are wanted by several clients.
+pub fn plans(world: &World) -> Vec<Plan> {
+    let rng = &mut Rng::of(world.options.seed, "plans");
+    let span = u64::try_from(world.options.safety.as_millis()).unwrap_or(30_000);
+    let plans = (0..world.options.workflows).map(|number| {
+        let shared = rng.per_mille(200);
+        let workflow_id = if shared { format!("shared-{}", rng.below(3)) } else { format!("w-{number}") };
+        let script = script::draw(rng);
+        if !shared && !script.contains('R') {
+            world.ledger.known.lock().single.insert(workflow_id.clone());
+        }
+        Plan { workflow_id, request_id: format!("r-{number}"), script, after: rng.millis(0..=span) }
+    });
+    plans.collect()
+}
+
+/// Starts a workflow and stays with it: signals it until it is closed.
+pub async fn start(world: Arc<World>, plan: Plan, mut rng: Rng) {
+    sleep(plan.after).await;
+    let request = StartWorkflowExecutionRequest {
+        namespace: NAMESPACE.to_string(),
+        workflow_id: plan.workflow_id.clone(),
+        workflow_type: Some(WorkflowType { name: "sim".into() }),
+        task_queue: Some(script::queue()),
+        input: Some(script::payload(&plan.script)),
+        workflow_task_timeout: script::millis(3_000),
+        request_id: plan.request_id.clone(),
+        identity: "client".into(),
+        ..StartWorkflowExecutionRequest::default()
+    };
+    world.tally.count("workflow to start");
+    loop {
+        let mut call = Request::new(request.clone());
+        call.set_timeout(CALL_TIME);
+        let answer = world.service(&mut rng).start_workflow_execution(call).await;
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        world.trace.line(&format!("start {} {}: {code:?}", plan.workflow_id, plan.request_id));
+        match answer {
+            Ok(answer) => {
+                world.tally.count("workflow started");
+                b4_once::started(&world, &plan.workflow_id, &plan.request_id, &answer.into_inner().run_id);
+                // Once more, as a client does that lost its memory: it must be told of the same run.
+                if rng.per_mille(150) {
+                    world.tally.count("start repeated");
+                    let mut call = Request::new(request.clone());
+                    call.set_timeout(CALL_TIME);
+                    if let Ok(answer) = world.service(&mut rng).start_workflow_execution(call).await {
+                        b4_once::started(&world, &plan.workflow_id, &plan.request_id, &answer.into_inner().run_id);
+                    }
+                }
+                return signal(world, plan, rng).await;
+            }
+            // Another client's run is open; it ends at some time.
+            Err(status) if status.code() == Code::AlreadyExists => {
+                b4_once::start_refused(&world, &plan.workflow_id);
+            }
+            Err(status) if is_passing(&status) => {}
+            Err(status) => return world.violated(format!("start of {}: {status}", plan.workflow_id)),
+        }
+        let pause = rng.millis(50..=1_000);
+        sleep(pause).await;
+    }
+}
+
+/// Signals a workflow until it takes no more.
+async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
+    for number in 0.. {
+        let pause = rng.millis(200..=6_000);
+        sleep(pause).await;
+        let name = format!("{}-{number}", plan.request_id);
+        let request = SignalWorkflowExecutionRequest {
+            namespace: NAMESPACE.to_string(),
+            workflow_execution: Some(execution(&plan.workflow_id, "")),
+            signal_name: name.clone(),
+            request_id: name.clone(),
+            identity: "client".into(),
+            ..SignalWorkflowExecutionRequest::default()
+        };
+        let key = (plan.workflow_id.clone(), name.clone());
+        world.ledger.known.lock().signals.insert(key.clone(), false);
+        loop {
+            let mut call = Request::new(request.clone());
+            call.set_timeout(CALL_TIME);
+            let answer = world.service(&mut rng).signal_workflow_execution(call).await;
+            let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            world.trace.line(&format!("signal {} {name}: {code:?}", plan.workflow_id));
+            match answer {
+                Ok(_) => {
+                    world.tally.count("signal taken");
+                    world.ledger.known.lock().signals.insert(key, true);
+                    break;
+                }
+                Err(status) if status.code() == Code::NotFound => return,
+                Err(status) if is_passing(&status) => {}
+                Err(status) => return world.violated(format!("signal to {}: {status}", plan.workflow_id)),
+            }
+            let pause = rng.millis(50..=500);
+            sleep(pause).await;
+        }
+    }
+}
+
+/// Reads at random, for ever: histories, descriptions, queries.
+pub async fn read(world: Arc<World>, mut rng: Rng) {
+    loop {
+        let pause = rng.millis(100..=1_500);
+        sleep(pause).await;
+        let run = {
+            let known = world.ledger.known.lock();
+            let runs: Vec<_> = known.runs.iter().map(|(run, of)| (of.workflow_id.clone(), run.clone())).collect();
+            rng.pick(&runs).cloned()
+        };
+        let Some((workflow_id, run_id)) = run else { continue };
+        match rng.below(3) {
+            0 => drop(history(&world, &mut rng, &workflow_id, &run_id).await),
+            1 => drop(describe(&world, &mut rng, &workflow_id, &run_id).await),
+            _ => query(&world, &mut rng, &workflow_id, &run_id).await,
+        }
+    }
+}
+
+/// A whole history, checked against everything that was seen of the run.
+///
+/// # Errors
+/// The call's own.
+pub async fn history(
+    world: &World,
+    rng: &mut Rng,
+    workflow_id: &str,
+    run_id: &str,
+) -> Result<Vec<HistoryEvent>, Status> {
+    let demanded = b5_reads::demand(world, workflow_id, run_id);
+    let mut events = Vec::new();
+    let mut token = bytes::Bytes::new();
+    loop {
+        let mut request = Request::new(GetWorkflowExecutionHistoryRequest {
+            namespace: NAMESPACE.to_string(),
+            execution: Some(execution(workflow_id, run_id)),
+            next_page_token: token,
+            maximum_page_size: if rng.per_mille(300) { 3 } else { 0 },
+            ..GetWorkflowExecutionHistoryRequest::default()
+        });
+        request.set_timeout(CALL_TIME);
+        let page = world.service(rng).get_workflow_execution_history(request).await;
+        let page = page.inspect_err(|status| b5_reads::failed(world, run_id, status))?.into_inner();
+        events.extend(page.history.unwrap_or_default().events);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    world.tally.count("history read");
+    world.trace.line(&format!("history of {workflow_id} {run_id}: {} events", events.len()));
+    b2_histories::contiguous(world, workflow_id, run_id, &events);
+    b2_histories::shown(world, workflow_id, run_id, &events);
+    b5_reads::history(world, run_id, &demanded, &events);
+    Ok(events)
+}
+
+/// A description of a run, or of the current one.
+///
+/// # Errors
+/// The call's own.
+pub async fn describe(
+    world: &World,
+    rng: &mut Rng,
+    workflow_id: &str,
+    run_id: &str,
+) -> Result<DescribeWorkflowExecutionResponse, Status> {
+    let demanded = b5_reads::demand(world, workflow_id, run_id);
+    let mut request = Request::new(DescribeWorkflowExecutionRequest {
+        namespace: NAMESPACE.to_string(),
+        execution: Some(execution(workflow_id, run_id)),
+    });
+    request.set_timeout(CALL_TIME);
+    let answer = world.service(rng).describe_workflow_execution(request).await;
+    let answer = answer.inspect_err(|status| b5_reads::failed(world, run_id, status))?.into_inner();
+    world.tally.count("description read");
+    let info = answer.workflow_execution_info.clone().unwrap_or_default();
+    world.trace.line(&format!("{workflow_id} {run_id}: {:?}, {} events", info.status(), info.history_length));
+    b5_reads::described(world, run_id, &demanded, &info);
+    Ok(answer)
+}
+
+async fn query(world: &World, rng: &mut Rng, workflow_id: &str, run_id: &str) {
+    let demanded = b5_reads::demand(world, workflow_id, run_id);
+    let mut request = Request::new(QueryWorkflowRequest {
+        namespace: NAMESPACE.to_string(),
+        execution: Some(execution(workflow_id, run_id)),
+        query: Some(WorkflowQuery { query_type: "signals".into(), ..WorkflowQuery::default() }),
+        ..QueryWorkflowRequest::default()
+    });
+    request.set_timeout(CALL_TIME);
+    let mut service = world.service(rng);
+    let answer = timeout(CALL_TIME + Duration::from_secs(1), service.query_workflow(request)).await;
+    let Ok(Ok(answer)) = answer else {
+        return world.tally.count("query without answer");
+    };
+    world.tally.count("query answered");
+    let signals = script::text(answer.into_inner().query_result.as_ref()).parse().unwrap_or(0);
+    world.trace.line(&format!("query of {workflow_id}: {signals} signals"));
+    b5_reads::queried(world, workflow_id, &demanded, signals);
+}
+
+/// Whether the current run of a workflow id has ended for good; `None` when nobody says.
+pub async fn is_closed(world: &World, rng: &mut Rng, workflow_id: &str) -> Option<bool> {
+    let answer = describe(world, rng, workflow_id, "").await.ok()?;
+    let info = answer.workflow_execution_info.unwrap_or_default();
+    let run_id = info.execution.clone().unwrap_or_default().run_id;
+    match info.status() {
+        WorkflowExecutionStatus::Running | WorkflowExecutionStatus::ContinuedAsNew => Some(false),
+        WorkflowExecutionStatus::Completed => Some(true),
+        other => {
+            world.violated(format!("{workflow_id} {run_id} ended as {other:?}"));
+            Some(true)
+        }
+    }
+}
+
+pub fn execution(workflow_id: &str, run_id: &str) -> WorkflowExecution {
+    WorkflowExecution { workflow_id: workflow_id.to_string(), run_id: run_id.to_string() }
+}

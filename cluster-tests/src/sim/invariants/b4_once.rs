@@ -1,0 +1,83 @@
+//! B-4: one accepted completion per attempt and per workflow task, one start per request id, one open run per id.
+
+use std::collections::BTreeMap;
+
+use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+
+use crate::sim::ledger;
+use crate::sim::world::World;
+
+/// A start was acknowledged.
+pub fn started(world: &World, workflow_id: &str, request_id: &str, run_id: &str) {
+    let mut known = world.ledger.known.lock();
+    known.workflows.insert(workflow_id.to_string());
+    known.runs.entry(run_id.to_string()).or_default().workflow_id = workflow_id.to_string();
+    let key = (workflow_id.to_string(), request_id.to_string());
+    let first = known.starts.entry(key).or_insert_with(|| run_id.to_string()).clone();
+    let stolen = known.starts.iter().any(|((_, request), run)| run == run_id && request != request_id);
+    drop(known);
+    if first != run_id {
+        world.violated(format!("B-4: {request_id} of {workflow_id} started {first} and {run_id}"));
+    }
+    if stolen {
+        world.violated(format!("B-4: the run {run_id} of {workflow_id} was given to two requests"));
+    }
+}
+
+/// A start was refused because a run is open: an id that one client alone uses has no such run of others.
+pub fn start_refused(world: &World, workflow_id: &str) {
+    if world.ledger.known.lock().single.contains(workflow_id) {
+        world.violated(format!("B-4: {workflow_id} is refused though only this request id ever started it"));
+    }
+}
+
+/// A completion of a workflow task was accepted.
+pub fn task_accepted(world: &World, run_id: &str, started: i64, events: &[HistoryEvent]) {
+    let hash = events.last().map_or(0, ledger::hash);
+    let mut known = world.ledger.known.lock();
+    let accepted = known.tasks.entry((run_id.to_string(), started)).or_default();
+    accepted.times += 1;
+    accepted.started = hash;
+    let times = accepted.times;
+    drop(known);
+    if times > 1 {
+        world.violated(format!("B-4: {times} completions of the workflow task {started} of {run_id} were accepted"));
+    }
+}
+
+/// A completion of an activity's attempt was accepted.
+pub fn activity_accepted(world: &World, run_id: &str, activity: &str, attempt: i32) {
+    let mut known = world.ledger.known.lock();
+    let attempts = known.activities.entry((run_id.to_string(), activity.to_string())).or_default();
+    attempts.push(attempt);
+    let attempts = attempts.clone();
+    drop(known);
+    if attempts.len() > 1 {
+        world.violated(format!("B-4: {activity} of {run_id} was completed by the attempts {attempts:?}"));
+    }
+}
+
+/// No run of an id begins before the one before it has ended, by the events' own times.
+pub fn one_open_run(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
+    let known = world.ledger.known.lock();
+    let mut spans: BTreeMap<String, Vec<(i128, i128, String)>> = BTreeMap::new();
+    for (run_id, events) in histories {
+        let time = |event: Option<&HistoryEvent>| {
+            let time = event.and_then(|event| event.event_time).unwrap_or_default();
+            i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+        };
+        let workflow_id = known.runs.get(run_id).map(|run| run.workflow_id.clone()).unwrap_or_default();
+        spans.entry(workflow_id).or_default().push((time(events.first()), time(events.last()), run_id.clone()));
+    }
+    drop(known);
+    for (workflow_id, mut runs) in spans {
+        runs.sort();
+        for pair in runs.windows(2) {
+            if let [(_, ended, first), (begun, _, second)] = pair
+                && begun < ended
+            {
+                world.violated(format!("B-4: {workflow_id} has two open runs, {first} and {second}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The promises that a run is held to, one file each.
+//!
+//! ```text
+//! b1_durable.rs    what was acknowledged is there at the end      b2_histories.rs  contiguous, append-only
+//! b2_replicas.rs   equal states at equal indexes                  b3_wakes.rs      everything ends, once it can
+//! b4_once.rs       completions, starts, open runs                 b5_reads.rs      reads never go back
+//! b6_timers.rs     never early                                    replay.rs        the past decides the same again
+//! ```
+
+pub mod b1_durable;
+pub mod b2_histories;
+pub mod b2_replicas;
+pub mod b3_wakes;
+pub mod b4_once;
+pub mod b5_reads;
+pub mod b6_timers;
+pub mod replay;

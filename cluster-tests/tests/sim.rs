@@ -1,0 +1,58 @@
+//! The simulation keeps its promises, and finds the bugs that are planted for it.
+//!
+//! `BRISTLECONE_SIM_SEEDS` is how many seeds are run (from 1 on), `BRISTLECONE_SIM_BUG_SEEDS` how many for each bug.
+
+use std::path::PathBuf;
+
+use bristlecone_cluster_tests::sim::campaign::{self, Campaign};
+use bristlecone_storage::planted::Bug;
+
+/// Seeds that once showed a bug of the product.
+const REGRESSIONS: [(u64, &str); 0] = [];
+
+fn campaign(first: u64, seeds: u64) -> Campaign {
+    let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_sim"));
+    Campaign { program, first, seeds, jobs, twice_every: 10, plant: None, quiet: false }
+}
+
+fn seeds(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let summary = campaign(1, seeds("BRISTLECONE_SIM_SEEDS", 20)).run().expect("runs");
+    println!("{}", summary.table());
+    assert!(summary.is_good(), "{}", summary.table());
+}
+
+#[test]
+fn seeds_that_once_failed_do_not_any_more() {
+    for (seed, what) in REGRESSIONS {
+        let outcome = campaign::one(&campaign(seed, 1), seed).expect("a run");
+        assert!(outcome.violations.is_empty(), "{what}: seed {seed}: {:?}", outcome.violations);
+    }
+}
+
+#[test]
+fn one_seed_has_one_trace() {
+    let campaign = campaign(7, 1);
+    let hashes: Vec<String> = (0..3).map(|_| campaign::one(&campaign, 7).expect("a run").hash).collect();
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    let seeds = seeds("BRISTLECONE_SIM_BUG_SEEDS", 100);
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        let campaign = Campaign { plant: Some(bug.name()), twice_every: 0, quiet: true, ..campaign(1, seeds) };
+        let summary = campaign.run().expect("runs");
+        match summary.failed.first() {
+            Some(found) => println!("{bug:?}: found after {} seeds: {:?}", summary.runs, found.violations.first()),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {seeds} seeds: {missed:?}");
+}
