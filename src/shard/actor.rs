@@ -23,6 +23,7 @@ use super::load::{self, LoadError};
 use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
 use super::outbox::Outbox;
 use super::queries::Queries;
+use super::updates::UpdateWaits;
 use super::retention::{self, Expired};
 use super::{CallError, ChainKey, Surroundings};
 
@@ -83,6 +84,7 @@ pub struct Actor {
     pub backlog: Backlog,
     pub outbox: Outbox,
     pub queries: Queries,
+    pub update_waits: UpdateWaits,
     pub events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     pub expire_at: Instant,
     /// When to look for runs whose retention is over; `None` while a look is under way.
@@ -191,7 +193,8 @@ impl Actor {
         });
         // The horizon has to be moved now and then in any case.
         let latest = now_at + Duration::from_secs(10);
-        due.unwrap_or(latest).min(latest).min(if self.queries.is_empty() { latest } else { self.expire_at })
+        let waits = !self.queries.is_empty() || !self.update_waits.is_empty();
+        due.unwrap_or(latest).min(latest).min(if waits { self.expire_at } else { latest })
     }
 
     pub fn now(&mut self) -> UnixNanos {
@@ -389,6 +392,7 @@ impl Actor {
         for id in self.queries.expire(now, |queue| queues.is_polled(queue)) {
             self.offer_query(id);
         }
+        self.expire_updates(now);
     }
 }
 
