@@ -74,8 +74,8 @@ impl Cluster {
             other => return Err(nonsense(&other)),
         };
         let update = self.update_response(chain, status, deadline).await?;
-        let responses =
-            [response::Response::StartWorkflow(start), response::Response::UpdateWorkflow(update)].map(|r| Response { response: Some(r) });
+        let responses = [response::Response::StartWorkflow(start), response::Response::UpdateWorkflow(update)]
+            .map(|r| Response { response: Some(r) });
         Ok(ExecuteMultiOperationResponse { responses: responses.into() })
     }
 
@@ -171,13 +171,7 @@ impl Cluster {
         Ok(runs)
     }
 
-    async fn whole_history(
-        &self,
-        chain: &ChainId,
-        run_id: &str,
-        end: i64,
-        deadline: Instant,
-    ) -> Result<Vec<Bytes>> {
+    async fn whole_history(&self, chain: &ChainId, run_id: &str, end: i64, deadline: Instant) -> Result<Vec<Bytes>> {
         let mut batches = Vec::new();
         let mut first = 1;
         while first != 0 && first < end {

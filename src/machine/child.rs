@@ -215,7 +215,10 @@ pub(crate) fn answered(
         }
         (Ok(ReplyKind::ChildStarted(started)), None) if !is_running => {
             // It would wait for ever. Any other policy has its own message under way.
-            let policy = message.attributes.as_ref().map(StartChildWorkflowExecutionInitiatedEventAttributes::parent_close_policy);
+            let policy = message
+                .attributes
+                .as_ref()
+                .map(StartChildWorkflowExecutionInitiatedEventAttributes::parent_close_policy);
             if policy == Some(ParentClosePolicy::Abandon) {
                 tell_recorded(draft, run_id, target, id, &started.run_id);
             }

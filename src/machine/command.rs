@@ -30,8 +30,8 @@ use bristlecone_proto::temporal::api::command::v1::command::Attributes as A;
 use bristlecone_proto::temporal::api::common::v1::Payload;
 use bristlecone_proto::temporal::api::enums::v1::{CommandType, WorkflowTaskFailedCause as Cause};
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
-use bristlecone_proto::temporal::api::protocol::v1::Message as ProtocolMessage;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes as EventAttributes;
+use bristlecone_proto::temporal::api::protocol::v1::Message as ProtocolMessage;
 
 use crate::draft::Draft;
 use crate::stamp::Limits;

@@ -7,8 +7,8 @@
 use alloc::vec::Vec;
 
 use crate::chain::{Chain, DueKind, Run};
-use crate::successor;
 use crate::stamp::{UnixNanos, duration_nanos, nanos};
+use crate::successor;
 
 /// The one timer that the shell keeps per chain, in two parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

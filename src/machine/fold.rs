@@ -16,8 +16,8 @@ mod close;
 mod external;
 mod fields;
 mod options;
-mod update;
 pub(crate) mod start;
+mod update;
 pub(crate) mod workflow_task;
 
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;

@@ -31,8 +31,8 @@ use crate::new_run::{self, NewRun};
 use crate::stamp::{duration, duration_nanos};
 use crate::workflow_task::start as task_start;
 use crate::{Step, cron, event, payload, reply, terminate};
-use policy::Decision;
 pub(crate) use answer::{existing, newly_started};
+use policy::Decision;
 pub(crate) use request::checked;
 
 pub(crate) fn start(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest) -> Step {

@@ -90,7 +90,12 @@ pub(crate) fn in_flight(run: &Run) -> usize {
 
 /// What goes to the worker with a workflow task that starts: every update that waits for its verdict;
 /// with a task that only keeps the former one alive, those that the worker does not have yet.
-pub(crate) fn send(draft: &mut Draft<'_>, run_id: &str, started_event_id: i64, heartbeat: bool) -> Vec<ProtocolMessage> {
+pub(crate) fn send(
+    draft: &mut Draft<'_>,
+    run_id: &str,
+    started_event_id: i64,
+    heartbeat: bool,
+) -> Vec<ProtocolMessage> {
     if draft.run(run_id).admitted.is_empty() {
         return Vec::new();
     }
@@ -143,8 +148,7 @@ fn unprocessed() -> Failure {
 }
 
 fn server_failure(message: &str, failure_type: &str) -> Failure {
-    let info =
-        ApplicationFailureInfo { r#type: failure_type.to_string(), non_retryable: true, ..Default::default() };
+    let info = ApplicationFailureInfo { r#type: failure_type.to_string(), non_retryable: true, ..Default::default() };
     Failure {
         message: message.to_string(),
         source: "Server".to_string(),

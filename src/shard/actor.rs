@@ -23,8 +23,8 @@ use super::load::{self, LoadError};
 use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
 use super::outbox::Outbox;
 use super::queries::Queries;
-use super::updates::UpdateWaits;
 use super::retention::{self, Expired};
+use super::updates::UpdateWaits;
 use super::{CallError, ChainKey, Surroundings};
 
 /// Inputs taken from each lane for one batch.

@@ -201,8 +201,7 @@ impl Actor {
             // The former chain goes first, so that settling copies nothing.
             live.chain = next;
             live.chain.settle();
-            noted.task_closed |=
-                was_speculative && live.chain.current().is_none_or(|run| run.pending_task().is_none());
+            noted.task_closed |= was_speculative && live.chain.current().is_none_or(|run| run.pending_task().is_none());
             let soft = machine::deadline(&live.chain).soft;
             self.deadlines.set_soft(key, soft);
         }

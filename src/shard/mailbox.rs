@@ -205,10 +205,9 @@ fn lane_of(body: &Body) -> Lane {
     };
     let Some(kind) = &input.kind else { return Lane::Reads };
     match kind {
-        input::Kind::Describe(_)
-        | input::Kind::HistoryHead(_)
-        | input::Kind::Query(_)
-        | input::Kind::PollUpdate(_) => Lane::Reads,
+        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) | input::Kind::PollUpdate(_) => {
+            Lane::Reads
+        }
         input::Kind::Start(_)
         | input::Kind::SignalWithStart(_)
         | input::Kind::Signal(_)

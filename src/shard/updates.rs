@@ -108,7 +108,9 @@ impl Actor {
     ) -> Option<Answer> {
         let (status, start) = match &reply.kind {
             Some(ReplyKind::Update(status)) => (status, None),
-            Some(ReplyKind::UpdateWithStart(UpdateWithStartStatus { start, update: Some(status) })) => (status, start.clone()),
+            Some(ReplyKind::UpdateWithStart(UpdateWithStartStatus { start, update: Some(status) })) => {
+                (status, start.clone())
+            }
             _ => return Some(respond),
         };
         let wanted = wanted(input);

@@ -97,10 +97,8 @@ fn admitted(
     if draft.run(run_id).updates.contains(id) {
         return None;
     }
-    let attributes = WorkflowExecutionUpdateAdmittedEventAttributes {
-        request: Some(request.clone()),
-        origin: origin.into(),
-    };
+    let attributes =
+        WorkflowExecutionUpdateAdmittedEventAttributes { request: Some(request.clone()), origin: origin.into() };
     Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(attributes))
 }
 

@@ -24,7 +24,9 @@ pub(super) fn resend(draft: &mut Draft<'_>, base_id: &str, run_id: &str, before:
                     start_child::send(draft, run_id, id, a.clone(), event.user_metadata.clone());
                 }
             }
-            Some(A::SignalExternalWorkflowExecutionInitiatedEventAttributes(a)) if run.external_signals.contains(&id) => {
+            Some(A::SignalExternalWorkflowExecutionInitiatedEventAttributes(a))
+                if run.external_signals.contains(&id) =>
+            {
                 let target = a.workflow_execution.clone().unwrap_or_default();
                 let message = SignalExternal {
                     sender: sender(),

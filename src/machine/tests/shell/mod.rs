@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use bristlecone_machine::chain::ReceiptKey;
 use bristlecone_machine::load::{Loader, runs_needed};
-use bristlecone_machine::stamp::NamespaceLookup;
 use bristlecone_machine::row::TaskKey;
+use bristlecone_machine::stamp::NamespaceLookup;
 use bristlecone_machine::{Chain, Deadlines, Limits, Namespace, Row, Stamp, UpdateNews, check, deadline, step};
 use bristlecone_proto::chain::{Answer, ChainId, Forget, Input, Origin, Reply, RunHistory, Wake, input};
 use bristlecone_proto::record;
@@ -93,14 +93,11 @@ impl Shell {
     /// Sends an input to a chain, as the leader of its shard does.
     pub fn send(&mut self, workflow_id: &str, input: Input) -> Outcome {
         self.inputs += 1;
-        let held = self
-            .chains
-            .entry(workflow_id.to_string())
-            .or_insert_with(|| Held {
-                chain: Chain::new(chain_id(workflow_id)),
-                store: Store::default(),
-                offers: BTreeMap::new(),
-            });
+        let held = self.chains.entry(workflow_id.to_string()).or_insert_with(|| Held {
+            chain: Chain::new(chain_id(workflow_id)),
+            store: Store::default(),
+            offers: BTreeMap::new(),
+        });
         let needed = runs_needed(&input, held.chain.record.as_ref());
         held.load(&needed);
         let at = Stamp {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bristlecone_machine::{News, Row, UpdateNews};
 use bristlecone_machine::row::TaskKind;
+use bristlecone_machine::{News, Row, UpdateNews};
 use bristlecone_proto::chain::{Reply, reply};
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -83,7 +83,9 @@ pub fn outcome(outcome: &Outcome, names: &mut Names) -> String {
         lines.push(match news {
             News::Accepted => format!("update {update_id} accepted"),
             News::Completed(outcome) => format!("update {update_id} completed {}", compact(outcome)),
-            News::Aborted(rejection) => format!("update {update_id} aborted {} {:?}", rejection.code, rejection.message),
+            News::Aborted(rejection) => {
+                format!("update {update_id} aborted {} {:?}", rejection.code, rejection.message)
+            }
             News::Continuing => format!("update {update_id} goes to the next run"),
         });
     }

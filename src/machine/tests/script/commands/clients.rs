@@ -15,12 +15,12 @@ use bristlecone_proto::temporal::api::update::v1::UpdateRef;
 use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest,
-    PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest, ResetWorkflowExecutionRequest,
-    UpdateWorkflowExecutionRequest,
-    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest, RequestCancelWorkflowExecutionRequest,
+    ResetActivityRequest, ResetStickyTaskQueueRequest, ResetWorkflowExecutionRequest,
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest, pause_activity_request,
-    reset_activity_request, unpause_activity_request, update_activity_options_request,
+    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest,
+    UpdateWorkflowExecutionRequest, pause_activity_request, reset_activity_request, unpause_activity_request,
+    update_activity_options_request,
 };
 use prost_types::FieldMask;
 
@@ -109,10 +109,7 @@ impl Commands {
             }),
             "update" => Kind::Update(self.update(line)),
             "poll-update" => Kind::PollUpdate(PollWorkflowExecutionUpdateRequest {
-                update_ref: Some(UpdateRef {
-                    workflow_execution: self.execution(line),
-                    update_id: line.what().into(),
-                }),
+                update_ref: Some(UpdateRef { workflow_execution: self.execution(line), update_id: line.what().into() }),
                 ..PollWorkflowExecutionUpdateRequest::default()
             }),
             "update-with-start" => {
@@ -160,7 +157,11 @@ impl Commands {
             reset_reapply_exclude_types: excluded.map(i32::from).collect(),
             ..ResetWorkflowExecutionRequest::default()
         };
-        let runs = if line.has("unread") { Vec::new() } else { self.shell.histories(&line.or("id", "wf"), &self.names.id(&line.or("run", ""))) };
+        let runs = if line.has("unread") {
+            Vec::new()
+        } else {
+            self.shell.histories(&line.or("id", "wf"), &self.names.id(&line.or("run", "")))
+        };
         Reset { request: Some(request), runs }
     }
 

@@ -29,11 +29,11 @@ use bristlecone_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Fail
 use bristlecone_proto::temporal::api::protocol::v1::Message;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
+use bristlecone_proto::temporal::api::update::v1::{Acceptance, Meta, Outcome, Rejection, Response, outcome};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest,
     respond_workflow_task_completed_request::Capabilities,
 };
-use bristlecone_proto::temporal::api::update::v1::{Acceptance, Meta, Outcome, Rejection, Response, outcome};
 use prost::{Message as _, Name};
 use prost_types::Any;
 
