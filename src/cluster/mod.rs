@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! route.rs   chain → shard → leader, and again when that fails     tasks.rs   polls, and what workers get
+//! updates.rs updates, resets
 //! list.rs    listings and counts over all shards                   serve.rs   what other nodes ask of this one
 //! ```
 //!
@@ -17,6 +18,7 @@ mod list;
 mod route;
 mod serve;
 mod tasks;
+mod updates;
 mod workers;
 
 use std::sync::Arc;

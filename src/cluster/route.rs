@@ -18,7 +18,7 @@ use super::{Cluster, Result};
 use crate::shard::{CallError, Shard};
 
 /// How long a call waits for a shard that has no leader.
-const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+pub(super) const LEADERLESS_MAX: Duration = Duration::from_millis(900);
 /// The same for a reader that waits for news anyway: longer than an election takes. SDKs do not repeat a call that has
 /// lasted for more than ten seconds, so an error here would be its user's.
 const LEADERLESS_READER_MAX: Duration = Duration::from_secs(5);
@@ -62,6 +62,9 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::SignalWithStart(start) => !start.request_id.is_empty(),
         input::Kind::Signal(signal) => !signal.request_id.is_empty(),
         input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
+        // An update is known by its id, a reset by its request id.
+        input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
+        input::Kind::UpdateWithStart(both) => both.start.as_ref().is_some_and(|start| !start.request_id.is_empty()),
         input::Kind::Describe(_)
         | input::Kind::HistoryHead(_)
         | input::Kind::ResetSticky(_)

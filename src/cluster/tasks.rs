@@ -187,6 +187,7 @@ impl Cluster {
             scheduled_time: started.scheduled_time,
             started_time: started.started_time,
             queries: delivery.queries,
+            messages: started.messages,
             ..PollWorkflowTaskQueueResponse::default()
         })
     }

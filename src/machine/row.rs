@@ -63,6 +63,11 @@ pub enum Row {
         request_id: String,
         seen: bool,
     },
+    Update {
+        run_id: String,
+        update_id: String,
+        update: Option<Arc<record::Update>>,
+    },
     /// A batch of events; `first_event_id` is the id of the first of them. Batches are never rewritten.
     History {
         run_id: String,

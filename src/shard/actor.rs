@@ -25,6 +25,7 @@ use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
 use super::outbox::Outbox;
 use super::queries::Queries;
 use super::retention::{self, Expired};
+use super::updates::UpdateWaits;
 use super::{CallError, ChainKey, Surroundings};
 
 /// Inputs taken from each lane for one batch.
@@ -84,6 +85,7 @@ pub struct Actor {
     pub backlog: Backlog,
     pub outbox: Outbox,
     pub queries: Queries,
+    pub update_waits: UpdateWaits,
     pub events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     pub expire_at: Instant,
     /// When to look for runs whose retention is over; `None` while a look is under way.
@@ -196,7 +198,8 @@ impl Actor {
         });
         // The horizon has to be moved now and then in any case.
         let latest = now_at + Duration::from_secs(10);
-        due.unwrap_or(latest).min(latest).min(if self.queries.is_empty() { latest } else { self.expire_at })
+        let waits = !self.queries.is_empty() || !self.update_waits.is_empty();
+        due.unwrap_or(latest).min(latest).min(if waits { self.expire_at } else { latest })
     }
 
     pub fn now(&mut self) -> UnixNanos {
@@ -409,6 +412,7 @@ impl Actor {
         for id in self.queries.expire(now, |queue| queues.is_polled(queue)) {
             self.offer_query(id);
         }
+        self.expire_updates(now);
     }
 }
 

@@ -271,6 +271,9 @@ impl Actor {
             for query in live.queries {
                 drop(query.respond.send(Err(CallError::Unknown)));
             }
+            for update in live.updates {
+                drop(update.into_respond().send(Err(CallError::NotLeader { hint: None })));
+            }
             for waiter in live.waiters {
                 drop(waiter.respond.send(Err(CallError::NotLeader { hint: None })));
             }

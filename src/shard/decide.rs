@@ -149,9 +149,9 @@ impl Actor {
         if let Some(input::Kind::UndoWorkflowTaskStart(undo)) = &input.kind {
             self.backlog.give_back(&undo.run_id, undo.scheduled_event_id);
         }
-        match respond {
-            Respond::To(respond) => self.pending.reply(respond, reply),
-            Respond::Claim(_) | Respond::Nobody => {}
+        let Respond::To(respond) = respond else { return };
+        if let Some(respond) = self.wait_for_update(key, &input, &reply, respond, deadline) {
+            self.pending.reply(respond, reply);
         }
     }
 
@@ -194,8 +194,12 @@ impl Actor {
         };
         live.failures = 0;
         let before = self.pending.rows.bytes_len();
+        let was_speculative = live.chain.current().is_some_and(|run| run.speculative.is_some());
+        for (key, task) in step.offers {
+            self.backlog.row(id, &key, task);
+        }
         let writes = !step.rows.is_empty();
-        let noted = self.note_rows(key, id, step.rows);
+        let mut noted = self.note_rows(key, id, step.rows);
         if writes && let Some(live) = self.chains.loaded(key) {
             live.in_flight = true;
             self.pending.touched.push(key.clone());
@@ -206,11 +210,15 @@ impl Actor {
             // The former chain goes first, so that settling copies nothing.
             live.chain = next;
             live.chain.settle();
+            noted.task_closed |= was_speculative && live.chain.current().is_none_or(|run| run.pending_task().is_none());
             let soft = machine::deadline(&live.chain).soft;
             self.deadlines.set_soft(key, soft);
         }
         if noted.history_grew {
             self.pending.grown.push(key.clone());
+        }
+        if !step.news.is_empty() {
+            self.settle_updates(key, id, step.news);
         }
         tracing::trace!(workflow = key.workflow_id(), bytes = self.pending.rows.bytes_len() - before, "step");
         Ok((step.reply, noted))

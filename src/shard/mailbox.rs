@@ -205,7 +205,9 @@ fn lane_of(body: &Body) -> Lane {
     };
     let Some(kind) = &input.kind else { return Lane::Reads };
     match kind {
-        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) => Lane::Reads,
+        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) | input::Kind::PollUpdate(_) => {
+            Lane::Reads
+        }
         input::Kind::Start(_)
         | input::Kind::SignalWithStart(_)
         | input::Kind::Signal(_)
@@ -217,6 +219,9 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::UnpauseActivity(_)
         | input::Kind::ResetActivity(_)
         | input::Kind::UpdateActivityOptions(_)
+        | input::Kind::Update(_)
+        | input::Kind::UpdateWithStart(_)
+        | input::Kind::Reset(_)
         | input::Kind::Purge(_)
         | input::Kind::Release(_) => Lane::Starts,
         input::Kind::CompleteWorkflowTask(_)
