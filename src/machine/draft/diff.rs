@@ -130,7 +130,11 @@ impl Draft<'_> {
     }
 
     fn visibility_row(&self, before: Option<&Run>, now: &Run, rows: &mut Vec<Row>) {
-        let same = |before: &Run| before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields);
+        // A closed run shows its figures, and a reset is one more transition of it.
+        let figures = |before: &Run| now.is_running() || before.head.transitions == now.head.transitions;
+        let same = |before: &Run| {
+            before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields) && figures(before)
+        };
         if before.is_some_and(same) {
             return;
         }

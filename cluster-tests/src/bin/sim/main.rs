@@ -40,7 +40,9 @@ fn main() -> anyhow::Result<ExitCode> {
         "run" => one(&flags),
         "campaign" => many(flags),
         "bugs" => {
-            bristlecone_storage::planted::Bug::ALL.iter().for_each(|bug| println!("{}", bug.name()));
+            for bug in bristlecone_storage::planted::Bug::ALL {
+                println!("{}", bug.name());
+            }
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("{USAGE}"),
