@@ -21,6 +21,28 @@ const LEFT_OUT: [&str; 2] = ["temporal.api.cloud.", "temporal.api.testservice."]
 const OWN_FILES: [&str; 4] =
     ["bristlecone/record.proto", "bristlecone/chain.proto", "bristlecone/node.proto", "bristlecone/admin.proto"];
 
+/// Large fields of messages that are handed from task to task: as a box they are moved for next to nothing.
+const BOXED: [&str; 18] = [
+    ".bristlecone.chain.v1.Input.kind.start",
+    ".bristlecone.chain.v1.Input.kind.signal_with_start",
+    ".bristlecone.chain.v1.Input.kind.start_child",
+    ".bristlecone.chain.v1.CompleteWorkflowTask.request",
+    ".bristlecone.chain.v1.FailWorkflowTask.request",
+    ".bristlecone.chain.v1.Answer.reply",
+    ".bristlecone.chain.v1.ChildClosed.close_event",
+    ".bristlecone.chain.v1.Reply.kind.start",
+    ".bristlecone.chain.v1.Reply.kind.describe",
+    ".bristlecone.chain.v1.Reply.kind.workflow_task_started",
+    ".bristlecone.chain.v1.Reply.kind.workflow_task_completed",
+    ".bristlecone.chain.v1.Reply.kind.activity_started",
+    ".bristlecone.node.v1.Request.kind.chain",
+    ".bristlecone.node.v1.Deliver.task.activity",
+    ".bristlecone.node.v1.Deliver.task.workflow",
+    ".bristlecone.node.v1.WorkflowDelivery.started",
+    ".bristlecone.node.v1.Notice.kind.deliver",
+    ".bristlecone.node.v1.Notice.kind.undelivered",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let path = env::var("DEP_TEMPORALIO_PROTOS_DESCRIPTOR_PATH")?;
@@ -42,6 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = self::config();
     config.extern_path(".temporal.api", "crate::temporal::api");
+    for path in BOXED {
+        config.boxed(path);
+    }
     config.include_file("own.rs");
     tonic_prost_build::configure().build_server(true).build_client(true).compile_fds_with_config(own, config)?;
     Ok(())

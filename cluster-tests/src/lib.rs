@@ -15,6 +15,8 @@
 //! # Used by
 //! The tests beside it: `cluster`, `sdk`, `faults`.
 
+#![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
+
 pub mod api;
 pub mod cluster;
 pub mod load;

@@ -2,6 +2,8 @@
 //!
 //! Prints latency and processor time per decision. Arguments: decisions, bytes of each.
 
+#![allow(clippy::indexing_slicing, reason = "a wrong index is a failed run")]
+
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

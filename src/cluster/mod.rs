@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! route.rs   chain → shard → leader, and again when that fails     tasks.rs   polls, and what workers get
+//! updates.rs updates, resets
 //! list.rs    listings and counts over all shards                   serve.rs   what other nodes ask of this one
 //! ```
 //!
@@ -17,6 +18,7 @@ mod list;
 mod route;
 mod serve;
 mod tasks;
+mod updates;
 mod workers;
 
 use std::sync::Arc;
@@ -112,7 +114,7 @@ impl Cluster {
     /// Sends an input to a chain and waits for its reply; a `rejected` reply comes back as `Err`.
     pub async fn call(&self, chain: &ChainId, input: input::Kind, deadline: Instant) -> Result<ReplyKind> {
         let input = Input { kind: Some(input), origin: None };
-        kind_of(self.ask(chain, Ask::Input(input), deadline).await?)
+        kind_of(self.ask(chain, Ask::Input(Box::new(input)), deadline).await?)
     }
 
     /// Delivers an outbox row: any reply, a rejection too, is an answer.
@@ -120,7 +122,7 @@ impl Cluster {
     /// # Errors
     /// The cluster's own rejections: the outcome is unknown or nothing was done.
     pub async fn deliver(&self, chain: &ChainId, input: Input, deadline: Instant) -> Result<Reply> {
-        self.ask(chain, Ask::Input(input), deadline).await
+        self.ask(chain, Ask::Input(Box::new(input)), deadline).await
     }
 
     /// Where a run's history ends. With `wait_after`, answers when `next_event_id` exceeds it, the run is

@@ -18,7 +18,10 @@ use super::{Cluster, Result};
 use crate::shard::{CallError, Shard};
 
 /// How long a call waits for a shard that has no leader.
-const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+pub(super) const LEADERLESS_MAX: Duration = Duration::from_millis(900);
+/// The same for a reader that waits for news anyway: longer than an election takes. SDKs do not repeat a call that has
+/// lasted for more than ten seconds, so an error here would be its user's.
+const LEADERLESS_READER_MAX: Duration = Duration::from_secs(5);
 /// Hints that are followed at once.
 const HOPS_MAX: u32 = 2;
 /// Pause before the same question is asked again.
@@ -27,11 +30,19 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// What is asked of a chain.
 #[derive(Debug, Clone)]
 pub enum Ask {
-    Input(Input),
+    Input(Box<Input>),
     AwaitHistory(AwaitHistory),
 }
 
 impl Ask {
+    /// How long it is worth trying while no leader answers.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::AwaitHistory(head) if head.wait_after_event_id > 0 => LEADERLESS_READER_MAX,
+            Self::AwaitHistory(_) | Self::Input(_) => LEADERLESS_MAX,
+        }
+    }
+
     /// Whether asking twice does no harm.
     fn is_repeatable(&self) -> bool {
         let Self::Input(input) = self else { return true };
@@ -51,6 +62,9 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::SignalWithStart(start) => !start.request_id.is_empty(),
         input::Kind::Signal(signal) => !signal.request_id.is_empty(),
         input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
+        // An update is known by its id, a reset by its request id.
+        input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
+        input::Kind::UpdateWithStart(both) => both.start.as_ref().is_some_and(|start| !start.request_id.is_empty()),
         input::Kind::Describe(_)
         | input::Kind::HistoryHead(_)
         | input::Kind::ResetSticky(_)
@@ -89,7 +103,7 @@ fn is_repeatable(kind: &input::Kind) -> bool {
 
 /// What one attempt came to.
 enum Attempt {
-    Done(Reply),
+    Done(Box<Reply>),
     /// Not carried out; try again, there if a node is named.
     Elsewhere(Option<u64>),
     Unknown(Rejection),
@@ -102,7 +116,8 @@ impl Cluster {
     /// # Errors
     /// A rejection of the cluster's own (UNAVAILABLE, RESOURCE_EXHAUSTED, …); one by the chain is a reply.
     pub(super) async fn ask(&self, chain: &ChainId, ask: Ask, deadline: Instant) -> Result<Reply> {
-        let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
+        let patience = ask.patience();
+        let mut give_up = None;
         let mut hint = None;
         let mut hops = 0;
         loop {
@@ -112,20 +127,25 @@ impl Cluster {
                 return Err(unavailable("the cluster has no shard map yet"));
             };
             let node = hint.take().or_else(|| self.leader_of(shard));
+            let asked = Instant::now();
             let attempt = match node {
                 Some(node) => self.attempt(node, shard, chain, ask.clone(), deadline).await,
                 None => Attempt::Elsewhere(None),
             };
+            let now = Instant::now();
+            // From the first attempt that failed, and anew after one that waited for news for long.
+            let begun = give_up.filter(|_| now.duration_since(asked) < patience);
+            let give_up = *give_up.insert(begun.unwrap_or_else(|| deadline.min(now + patience)));
             match attempt {
-                Attempt::Done(reply) => return Ok(reply),
+                Attempt::Done(reply) => return Ok(*reply),
                 Attempt::Failed(rejection) => return Err(rejection),
                 Attempt::Unknown(rejection) => {
-                    if !ask.is_repeatable() || Instant::now() + PAUSE >= give_up {
+                    if !ask.is_repeatable() || now + PAUSE >= give_up {
                         return Err(rejection);
                     }
                 }
                 Attempt::Elsewhere(next) => {
-                    if Instant::now() + PAUSE >= give_up {
+                    if now + PAUSE >= give_up {
                         return Err(unavailable("the shard of this workflow has no leader at the moment"));
                     }
                     // Two nodes may each believe that the other leads.
@@ -161,12 +181,15 @@ impl Cluster {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let kind = match ask {
-            Ask::Input(input) => request::Kind::Chain(ChainCall {
-                chain: Some(chain.clone()),
-                input: Some(input),
-                group_id: shard.group_id,
-                generation: shard.generation,
-            }),
+            Ask::Input(input) => {
+                let call = ChainCall {
+                    chain: Some(chain.clone()),
+                    input: Some(*input),
+                    group_id: shard.group_id,
+                    generation: shard.generation,
+                };
+                request::Kind::Chain(call.into())
+            }
             Ask::AwaitHistory(head) => request::Kind::AwaitHistory(AwaitHistory {
                 group_id: shard.group_id,
                 generation: shard.generation,
@@ -174,7 +197,7 @@ impl Cluster {
             }),
         };
         match self.inner.peers.call(node, Request { timeout_ms: 0, kind: Some(kind) }, left).await {
-            Ok(Response { kind: Some(response::Kind::Reply(reply)) }) => Attempt::Done(reply),
+            Ok(Response { kind: Some(response::Kind::Reply(reply)) }) => Attempt::Done(Box::new(reply)),
             Ok(Response { kind: Some(response::Kind::NotLeader(not)) }) => {
                 Attempt::Elsewhere(Some(not.node_id).filter(|hint| *hint != 0))
             }
@@ -221,17 +244,17 @@ async fn ask_shard(
     deadline: Instant,
 ) -> std::result::Result<Reply, CallError> {
     match ask {
-        Ask::Input(Input { kind: Some(input::Kind::Query(query)), .. }) => {
-            shard.query(chain.clone(), query, deadline).await
-        }
-        Ask::Input(input) => shard.call(chain.clone(), input, Some(deadline)).await,
+        Ask::Input(input) => match *input {
+            Input { kind: Some(input::Kind::Query(query)), .. } => shard.query(chain.clone(), query, deadline).await,
+            input => shard.call(chain.clone(), input, Some(deadline)).await,
+        },
         Ask::AwaitHistory(head) => shard.await_history(head, deadline).await,
     }
 }
 
 fn local_outcome(outcome: std::result::Result<Reply, CallError>) -> Attempt {
     match outcome {
-        Ok(reply) => Attempt::Done(reply),
+        Ok(reply) => Attempt::Done(Box::new(reply)),
         Err(CallError::NotLeader { hint }) => Attempt::Elsewhere(hint),
         Err(CallError::WrongShard) => Attempt::Elsewhere(None),
         Err(error @ CallError::Unknown) => Attempt::Unknown(failure(&error)),

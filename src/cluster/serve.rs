@@ -83,7 +83,8 @@ impl Cluster {
         match kind {
             request::Kind::Chain(call) => {
                 let chain = call.chain.unwrap_or_default();
-                self.serve_chain(call.group_id, &chain, Ask::Input(call.input.unwrap_or_default()), deadline).await
+                self.serve_chain(call.group_id, &chain, Ask::Input(Box::new(call.input.unwrap_or_default())), deadline)
+                    .await
             }
             request::Kind::AwaitHistory(head) => {
                 let chain = head.chain.clone().unwrap_or_default();

@@ -37,7 +37,7 @@ impl Cluster {
         let Some(delivered) = self.poll(namespace, TaskKind::Workflow, poll, deadline).await else { return Ok(None) };
         match delivered.task {
             deliver::Task::Workflow(delivery) => {
-                let task = self.workflow_task(namespace, delivery)?;
+                let task = self.workflow_task(namespace, *delivery)?;
                 Ok(Some(PollWorkflowTaskQueueResponse {
                     backlog_count_hint: delivered.backlog_count_hint,
                     poller_scaling_decision: scaling(delivered.poller_delta),
@@ -59,7 +59,7 @@ impl Cluster {
         match delivered.task {
             deliver::Task::Activity(started) => Ok(Some(PollActivityTaskQueueResponse {
                 poller_scaling_decision: scaling(delivered.poller_delta),
-                ..self.activity_task(started)
+                ..self.activity_task(*started)
             })),
             deliver::Task::Workflow(_) | deliver::Task::Query(_) => Ok(None),
         }
@@ -95,7 +95,8 @@ impl Cluster {
         request: RespondWorkflowTaskCompletedRequest,
         deadline: Instant,
     ) -> Result<RespondWorkflowTaskCompletedResponse> {
-        let complete = bristlecone_proto::chain::CompleteWorkflowTask { token: Some(token), request: Some(request) };
+        let complete =
+            bristlecone_proto::chain::CompleteWorkflowTask { token: Some(token), request: Some(request.into()) };
         let completed = match self.call(chain, input::Kind::CompleteWorkflowTask(complete), deadline).await? {
             ReplyKind::WorkflowTaskCompleted(completed) => completed,
             other => return Err(nonsense(&other)),
@@ -121,14 +122,14 @@ impl Cluster {
         request: StartWorkflowExecutionRequest,
         deadline: Instant,
     ) -> Result<StartWorkflowExecutionResponse> {
-        match self.call(chain, input::Kind::Start(request), deadline).await? {
+        match self.call(chain, input::Kind::Start(request.into()), deadline).await? {
             ReplyKind::Start(mut response) => {
                 // The core knows what the token says; only the edge can seal it.
                 if let Some(task) = &mut response.eager_workflow_task {
                     let token = WorkflowTaskToken::decode(task.task_token.clone()).map_err(|error| damaged(&error))?;
                     task.task_token = self.inner.tokens.seal(&token);
                 }
-                Ok(response)
+                Ok(*response)
             }
             other => Err(nonsense(&other)),
         }
@@ -143,7 +144,8 @@ impl Cluster {
         let run_id = started.token.as_ref().map(|token| token.run_id.clone()).unwrap_or_default();
         let (first, end) = (started.first_event_id, started.next_event_id);
         let events = self.read_events(chain, &run_id, first, end, PAGE_EVENTS, false, deadline).await?;
-        let delivery = WorkflowDelivery { started: Some(started), events: Some(events), ..WorkflowDelivery::default() };
+        let delivery =
+            WorkflowDelivery { started: Some(started.into()), events: Some(events), ..WorkflowDelivery::default() };
         self.assemble(chain, delivery)
     }
 
@@ -185,6 +187,7 @@ impl Cluster {
             scheduled_time: started.scheduled_time,
             started_time: started.started_time,
             queries: delivery.queries,
+            messages: started.messages,
             ..PollWorkflowTaskQueueResponse::default()
         })
     }

@@ -41,6 +41,11 @@ pub fn starting() -> Rejection {
     plain(code::UNAVAILABLE, "this node has just started and does not know everything yet; try again, or another node")
 }
 
+/// The node stops, and the caller should go on with another one.
+pub fn stopping() -> Rejection {
+    plain(code::UNAVAILABLE, "this node is about to stop")
+}
+
 pub fn overloaded(reason: &str) -> Rejection {
     let detail = ResourceExhaustedFailure {
         cause: ResourceExhaustedCause::SystemOverloaded.into(),

@@ -32,6 +32,7 @@ pub mod status;
 mod task;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod version;
 mod workers;
 mod workflow_service;

@@ -127,6 +127,8 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
         id: namespace.id.clone(),
         capabilities: Some(namespace_info::Capabilities {
             eager_workflow_start: true,
+            sync_update: true,
+            async_update: true,
             worker_heartbeats: true,
             reported_problems_search_attribute: true,
             poller_autoscaling: true,

@@ -1,14 +1,17 @@
 //! The state that decisions are taken on: a workflow id with the runs that are loaded.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bristlecone_proto::chain::{ChainId, Send};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::Link;
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowExecutionStartedEventAttributes};
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
+use bristlecone_proto::temporal::api::update::v1 as update;
 
 use crate::rows::{Rows, Shared};
 use crate::stamp::UnixNanos;
@@ -41,7 +44,10 @@ pub struct ReceiptKey {
 pub struct Run {
     pub id: String,
     pub started: Arc<WorkflowExecutionStartedEventAttributes>,
+    /// When it was started, or came into being by a reset.
     pub start_time: UnixNanos,
+    /// Earlier than `start_time` after a reset.
+    pub first_event_time: UnixNanos,
     /// Links of the first event.
     pub links: Arc<[Link]>,
     /// User metadata of the first event.
@@ -61,6 +67,8 @@ pub struct Run {
     pub buffered: Rows<i64, HistoryEvent>,
     /// Request ids of the signals that this run took.
     pub signal_requests: Rows<String, ()>,
+    /// Updates that history tells of, by update id.
+    pub updates: Rows<String, record::Update>,
     /// Scheduled event ids of the pending activities by activity id; derived from `activities`.
     pub activity_ids: Rows<String, i64>,
     /// Started event ids of the pending timers by timer id; derived from `timers`.
@@ -69,6 +77,10 @@ pub struct Run {
     pub due: Rows<Due, ()>,
     /// In memory only: a workflow task is in a worker's hands and nothing depends on it yet.
     pub soft_start: Option<SoftStart>,
+    /// In memory only: updates that no worker has accepted yet, in the order of their arrival.
+    pub admitted: Vec<Admitted>,
+    /// In memory only: the workflow task that was scheduled for updates alone (`draft/speculative.rs`).
+    pub speculative: Option<Box<record::WorkflowTask>>,
 }
 
 /// When a pending activity or timer needs a [`wake`](crate::Input): the earliest is the first.
@@ -132,6 +144,11 @@ impl Run {
         self.head.workflow_task.as_ref().is_some_and(|task| task.started_event_id != 0)
     }
 
+    /// The workflow task that waits for a worker or is with one, durable or speculative.
+    pub fn pending_task(&self) -> Option<&record::WorkflowTask> {
+        self.head.workflow_task.as_ref().or(self.speculative.as_deref())
+    }
+
     fn is_changed(&self) -> bool {
         self.activities.is_changed()
             || self.timers.is_changed()
@@ -140,6 +157,7 @@ impl Run {
             || self.external_cancels.is_changed()
             || self.buffered.is_changed()
             || self.signal_requests.is_changed()
+            || self.updates.is_changed()
             || self.activity_ids.is_changed()
             || self.timer_ids.is_changed()
             || self.due.is_changed()
@@ -153,10 +171,20 @@ impl Run {
         self.external_cancels.settle();
         self.buffered.settle();
         self.signal_requests.settle();
+        self.updates.settle();
         self.activity_ids.settle();
         self.timer_ids.settle();
         self.due.settle();
     }
+}
+
+/// An update that waits for a worker's verdict.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    pub id: String,
+    pub request: Arc<update::Request>,
+    /// A worker has it, with a workflow task.
+    pub sent: bool,
 }
 
 /// A workflow task's start that is not written yet (the rules stand in `workflow_task/start.rs`).

@@ -60,6 +60,7 @@ fn check_run(run: &Run) -> Result<(), String> {
     if !run.is_running() {
         ensure(head.workflow_task.is_none() && run.soft_start.is_none(), "a closed run has a workflow task")?;
         ensure(head.close_time.is_some(), "a closed run has no close time")?;
+        ensure(run.admitted.is_empty() && run.speculative.is_none(), "updates wait for a closed run")?;
         let pending = run.activities.len() + run.timers.len() + run.children.len() + run.buffered.len();
         return ensure(pending == 0, "something is pending in a closed run");
     }
@@ -72,8 +73,12 @@ fn check_task(run: &Run) -> Result<(), String> {
     let ensure = |holds: bool, text: &str| if holds { Ok(()) } else { Err(String::from(text)) };
     ensure(run.buffered.is_empty() || run.has_started_task(), "events wait for no workflow task")?;
     let Some(task) = &run.head.workflow_task else {
-        return ensure(run.soft_start.is_none(), "a soft start without a workflow task");
+        let task = run.speculative.is_some();
+        ensure(task || run.soft_start.is_none(), "a soft start without a workflow task")?;
+        ensure(task || run.admitted.is_empty() || run.is_paused(), "no workflow task carries the updates")?;
+        return check_speculative(run);
     };
+    ensure(run.speculative.is_none(), "a speculative workflow task beside another one")?;
     ensure(task.attempt >= 1, "a workflow task without attempt")?;
     ensure(task.scheduled_time.is_some() && task.queue.is_some(), "a workflow task that nobody can take")?;
     let virtual_ids = task.attempt > 1;
@@ -86,6 +91,18 @@ fn check_task(run: &Run) -> Result<(), String> {
         if virtual_ids {
             ensure(task.scheduled_event_id == run.head.next_event_id, "events came between virtual ones")?;
         }
+    }
+    if let Some(soft) = &run.soft_start {
+        ensure(soft.transitions == run.head.transitions, "the run went on although it is started softly")?;
+    }
+    Ok(())
+}
+
+fn check_speculative(run: &Run) -> Result<(), String> {
+    let ensure = |holds: bool, text: &str| if holds { Ok(()) } else { Err(String::from(text)) };
+    if let Some(task) = &run.speculative {
+        ensure(task.scheduled_event_id == run.head.next_event_id, "events came before a speculative task")?;
+        ensure(task.attempt == 1 && task.started_event_id == 0, "a speculative task is durable")?;
     }
     if let Some(soft) = &run.soft_start {
         ensure(soft.transitions == run.head.transitions, "the run went on although it is started softly")?;

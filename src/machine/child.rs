@@ -149,7 +149,8 @@ pub(crate) fn parent_closed(mut draft: Draft<'_>, input: &ParentClosed) -> Step 
     let Some(parent) = &input.parent else { return draft.unchanged(reply::done()) };
     let child = draft.find_run("").ok().filter(|run_id| {
         let run = draft.run(run_id);
-        run.is_running() && is_parent(run, parent) && draft.belongs_to_chain(run_id, &input.first_run_id)
+        let of_parent = is_parent(run, parent) || is_parent_after_reset(run, parent, &input.first_run_id);
+        run.is_running() && of_parent && draft.belongs_to_chain(run_id, &input.first_run_id)
     });
     let Some(run_id) = child else { return draft.unchanged(reply::done()) };
     match input.policy() {
@@ -180,6 +181,13 @@ pub(crate) fn is_parent(run: &Run, sender: &RunRef) -> bool {
     chain.is_some_and(|chain| chain.workflow_id == parent.workflow_id) && sender.run_id == parent.run_id
 }
 
+/// A run that began as a reset is the parent of children that it names by their first runs.
+fn is_parent_after_reset(run: &Run, sender: &RunRef, first_run_id: &str) -> bool {
+    let parent = run.started.parent_workflow_execution.as_ref().filter(|_| !first_run_id.is_empty());
+    let chain = sender.chain.as_ref();
+    parent.is_some_and(|parent| chain.is_some_and(|chain| chain.workflow_id == parent.workflow_id))
+}
+
 // ---------------------------------------------------------------- on the parent's side
 
 /// The child's chain answered: the child started, or it never will.
@@ -191,6 +199,8 @@ pub(crate) fn answered(
     answer: &Result<ReplyKind, Rejection>,
 ) {
     let id = message.initiated_event_id;
+    let waits_now = after_reset(draft, run_id, id);
+    let run_id = waits_now.as_deref().unwrap_or(run_id);
     // The run may be closed, or even removed, by now.
     let run = draft.get(run_id).filter(|run| run.is_running());
     let is_running = run.is_some();
@@ -205,7 +215,10 @@ pub(crate) fn answered(
         }
         (Ok(ReplyKind::ChildStarted(started)), None) if !is_running => {
             // It would wait for ever. Any other policy has its own message under way.
-            let policy = message.attributes.as_ref().map(StartChildWorkflowExecutionInitiatedEventAttributes::parent_close_policy);
+            let policy = message
+                .attributes
+                .as_ref()
+                .map(StartChildWorkflowExecutionInitiatedEventAttributes::parent_close_policy);
             if policy == Some(ParentClosePolicy::Abandon) {
                 tell_recorded(draft, run_id, target, id, &started.run_id);
             }
@@ -264,8 +277,8 @@ fn add_failed(draft: &mut Draft<'_>, run_id: &str, child: &record::Child, messag
 
 /// A child came to its end. Its start is recorded first, when the answer to that is still under way.
 pub(crate) fn child_closed(mut draft: Draft<'_>, input: &ChildClosed) -> Step {
-    let run_id = &input.parent_run_id;
     let id = input.initiated_event_id;
+    let run_id = &parent_now(&draft, input);
     let child = draft.get(run_id).filter(|run| run.is_running()).and_then(|run| run.children.get(&id)).cloned();
     let (Some(child), Some(closed)) = (child, &input.child) else { return draft.unchanged(reply::done()) };
     let expected = child.first_run_id.is_empty() || child.first_run_id == input.first_run_id;
@@ -287,6 +300,27 @@ pub(crate) fn child_closed(mut draft: Draft<'_>, input: &ChildClosed) -> Step {
     draft.add(run_id, event);
     draft.schedule_workflow_task(run_id);
     draft.finish(reply::done())
+}
+
+/// The run that waits for the child: the one that started it, or the one as which that began anew.
+fn parent_now(draft: &Draft<'_>, input: &ChildClosed) -> String {
+    let (run_id, id) = (&input.parent_run_id, input.initiated_event_id);
+    let knows = |run: &&Run| run.children.get(&id).is_some_and(|child| child.first_run_id == input.first_run_id);
+    let known = draft.chain().current().filter(|_| was_reset(draft, run_id)).filter(knows);
+    let starting = || after_reset(draft, run_id, id).filter(|_| outbox::start_child_of(draft, run_id, id).is_some());
+    known.map(|run| run.id.clone()).or_else(starting).unwrap_or_else(|| run_id.clone())
+}
+
+/// The open run that waits for the answer to the start of a child that a run asked for which was reset
+/// since. A run that asked by itself waits for its own answer.
+fn after_reset(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Option<String> {
+    let waits = |run: &&Run| run.children.get(&initiated_event_id).is_some_and(|child| child.started_event_id == 0);
+    let run = draft.chain().current().filter(|run| run.is_running() && was_reset(draft, run_id)).filter(waits)?;
+    outbox::start_child_of(draft, &run.id, initiated_event_id).is_none().then(|| run.id.clone())
+}
+
+fn was_reset(draft: &Draft<'_>, run_id: &str) -> bool {
+    draft.get(run_id).is_some_and(|run| !run.is_running() && !run.head.reset_run_id.is_empty())
 }
 
 fn workflow_type(child: &record::Child) -> Option<WorkflowType> {

@@ -66,7 +66,7 @@ fn tell_parent(draft: &mut Draft<'_>, run_id: &str, event_id: i64) {
         child: Some(WorkflowExecution { workflow_id: draft.id().workflow_id.clone(), run_id: run_id.into() }),
         first_run_id: started.first_execution_run_id.clone(),
         workflow_type: started.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default(),
-        close_event: draft.new_event(run_id, event_id).cloned(),
+        close_event: draft.new_event(run_id, event_id).cloned().map(Into::into),
     };
     let target = ChainId {
         namespace_id: started.parent_workflow_namespace_id.clone(),

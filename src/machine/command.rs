@@ -16,7 +16,7 @@ mod request_cancel_activity;
 mod request_cancel_external;
 mod schedule_activity;
 mod signal_external;
-mod start_child;
+pub(crate) mod start_child;
 mod start_timer;
 mod upsert_search_attributes;
 
@@ -31,10 +31,11 @@ use bristlecone_proto::temporal::api::common::v1::Payload;
 use bristlecone_proto::temporal::api::enums::v1::{CommandType, WorkflowTaskFailedCause as Cause};
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes as EventAttributes;
+use bristlecone_proto::temporal::api::protocol::v1::Message as ProtocolMessage;
 
 use crate::draft::Draft;
 use crate::stamp::Limits;
-use crate::{close, event};
+use crate::{close, event, update};
 
 /// What the commands of one completion share.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct CommandContext {
     pub children: BTreeSet<String>,
     /// Scheduled event ids of activities that the worker wants to have at once.
     pub eager_activities: Vec<i64>,
+    /// What the worker says of updates, as far as no command has named it yet.
+    pub messages: Vec<ProtocolMessage>,
 }
 
 /// Why a command was refused.
@@ -104,10 +107,7 @@ pub(crate) fn apply(draft: &mut Draft<'_>, ctx: &mut CommandContext, command: &C
             upsert_search_attributes::apply(draft, ctx, command, a)
         }
         A::ModifyWorkflowPropertiesCommandAttributes(a) => modify_properties::apply(draft, ctx, command, a),
-        A::ProtocolMessageCommandAttributes(a) => Err(CommandFailure::new(
-            Cause::BadUpdateWorkflowExecutionMessage,
-            format!("ProtocolMessageCommand referenced absent message ID {}", a.message_id),
-        )),
+        A::ProtocolMessageCommandAttributes(a) => update::message::take(draft, ctx, &a.message_id),
         A::ScheduleNexusOperationCommandAttributes(_) | A::RequestCancelNexusOperationCommandAttributes(_) => {
             Err(CommandFailure::new(Cause::FeatureDisabled, "Nexus operations disabled"))
         }

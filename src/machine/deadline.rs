@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 
 use crate::chain::{Chain, DueKind, Run};
 use crate::stamp::{UnixNanos, duration_nanos, nanos};
+use crate::successor;
 
 /// The one timer that the shell keeps per chain, in two parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deadlines {
     /// Stands in the chain's deadline row too, or earlier.
     pub durable: Option<UnixNanos>,
-    /// In memory only: when a soft start has to be hardened.
+    /// In memory only: when a soft start has to be hardened, or a speculative task has to be written.
     pub soft: Option<UnixNanos>,
 }
 
@@ -31,8 +32,20 @@ pub(crate) enum What {
 }
 
 pub fn deadline(chain: &Chain) -> Deadlines {
-    let soft = chain.current().and_then(|run| run.soft_start.as_ref()).map(|soft| soft.harden_by);
+    let soft = chain.current().and_then(soft);
     Deadlines { durable: durable(chain), soft }
+}
+
+/// When a soft start has to be written, or a speculative task has waited for too long.
+pub(crate) fn soft(run: &Run) -> Option<UnixNanos> {
+    match (&run.soft_start, &run.speculative) {
+        (Some(soft), _) => Some(soft.harden_by),
+        (None, Some(task)) => {
+            let wait = duration_nanos(task.schedule_to_start_timeout.as_ref());
+            task.scheduled_time.as_ref().map(|at| nanos(at).saturating_add(wait))
+        }
+        (None, None) => None,
+    }
 }
 
 pub(crate) fn durable(chain: &Chain) -> Option<UnixNanos> {
@@ -64,13 +77,17 @@ pub(crate) fn run_expiration(run: &Run) -> Option<UnixNanos> {
     if timeout == 0 {
         return None;
     }
-    let backoff = duration_nanos(run.started.first_workflow_task_backoff.as_ref());
+    let backoff = successor::first_backoff(run);
     let at = run.start_time.saturating_add(backoff).saturating_add(timeout);
     Some(execution_expiration(run).map_or(at, |expiration| at.min(expiration)))
 }
 
 /// When the whole chain of runs times out, if it ever does.
 pub(crate) fn execution_expiration(run: &Run) -> Option<UnixNanos> {
+    if run.head.reset_start_time.is_some() {
+        let timeout = duration_nanos(run.started.workflow_execution_timeout.as_ref());
+        return (timeout > 0).then(|| run.start_time.saturating_add(timeout));
+    }
     run.started.workflow_execution_expiration_time.as_ref().map(nanos).filter(|at| *at > 0)
 }
 

@@ -33,12 +33,13 @@ pub(crate) fn describe(mut draft: Draft<'_>, request: &DescribeWorkflowExecution
         Ok(run_id) => run_id,
         Err(rejection) => return draft.reject(rejection),
     };
-    let hardens = draft.run(&run_id).soft_start.is_some();
+    let run = draft.run(&run_id);
+    let hardens = run.soft_start.is_some() && run.speculative.is_none();
     if hardens {
         draft.begin_transition(&run_id);
     }
     let response = response(draft.id(), draft.run(&run_id), draft.now());
-    let reply = reply::of(Kind::Describe(response));
+    let reply = reply::of(Kind::Describe(response.into()));
     if hardens { draft.finish(reply) } else { draft.unchanged(reply) }
 }
 
@@ -48,7 +49,7 @@ fn response(chain: &ChainId, run: &Run, now: UnixNanos) -> DescribeWorkflowExecu
         workflow_execution_info: Some(info(chain, run)),
         pending_activities: run.activities.iter().map(|(_, activity)| pending_activity(activity, now)).collect(),
         pending_children: run.children.iter().map(|(_, child)| pending_child(child)).collect(),
-        pending_workflow_task: run.head.workflow_task.as_ref().map(pending_task),
+        pending_workflow_task: run.pending_task().map(|task| pending_task(run, task)),
         callbacks: callbacks(run),
         pending_nexus_operations: Vec::new(),
         workflow_extended_info: Some(extended_info(run)),
@@ -120,15 +121,16 @@ fn extended_info(run: &Run) -> WorkflowExecutionExtendedInfo {
         run_expiration_time: deadline::run_expiration(run).map(timestamp),
         cancel_requested: run.head.cancel_requested,
         last_reset_time: run.head.last_reset_time,
-        original_start_time: Some(timestamp(run.start_time)),
+        original_start_time: Some(timestamp(run.first_event_time)),
         reset_run_id: run.head.reset_run_id.clone(),
         request_id_infos,
         ..WorkflowExecutionExtendedInfo::default()
     }
 }
 
-fn pending_task(task: &record::WorkflowTask) -> PendingWorkflowTaskInfo {
-    let state = if task.started_event_id == 0 {
+fn pending_task(run: &Run, task: &record::WorkflowTask) -> PendingWorkflowTaskInfo {
+    let soft_start = run.soft_start.as_ref();
+    let state = if task.started_event_id == 0 && soft_start.is_none() {
         PendingWorkflowTaskState::Scheduled
     } else {
         PendingWorkflowTaskState::Started
@@ -137,7 +139,7 @@ fn pending_task(task: &record::WorkflowTask) -> PendingWorkflowTaskInfo {
         state: state.into(),
         scheduled_time: task.scheduled_time,
         original_scheduled_time: task.original_scheduled_time,
-        started_time: task.started_time,
+        started_time: task.started_time.or_else(|| soft_start.map(|soft| timestamp(soft.at))),
         attempt: task.attempt,
     }
 }

@@ -22,6 +22,7 @@
 
 mod buffer;
 mod diff;
+mod speculative;
 mod task;
 mod weight;
 
@@ -34,7 +35,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bristlecone_proto::chain::reply::Kind;
-use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send, WorkflowTaskCompleted};
+use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, Send};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Link, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::EventType;
@@ -46,7 +47,8 @@ use crate::chain::{Chain, ReceiptKey, Run};
 use crate::new_run::NewRun;
 use crate::stamp::{Stamp, UnixNanos};
 use crate::terminate::{self, Terminate};
-use crate::{Step, event, fold, ids, reply};
+use crate::update::UpdateNews;
+use crate::{Step, event, fold, ids, reply, tasks};
 
 pub(crate) struct Draft<'a> {
     before: &'a Chain,
@@ -58,6 +60,8 @@ pub(crate) struct Draft<'a> {
     ids_made: u64,
     /// The deadline row may move later: a wake found nothing due.
     rewrite_deadline: bool,
+    /// What became of updates.
+    pub(crate) news: Vec<UpdateNews>,
 }
 
 /// What a step writes to the history of one run.
@@ -79,6 +83,7 @@ impl<'a> Draft<'a> {
             purged: Vec::new(),
             ids_made: 0,
             rewrite_deadline: false,
+            news: Vec::new(),
         }
     }
 
@@ -169,6 +174,7 @@ impl<'a> Draft<'a> {
         }
         self.writing.insert(run_id.to_string(), Writing::default());
         self.raw_run_mut(run_id).head.transitions += 1;
+        self.write_speculative_task(run_id);
         self.harden(run_id);
     }
 
@@ -178,7 +184,12 @@ impl<'a> Draft<'a> {
         self.raw_run_mut(run_id)
     }
 
-    /// The run without a transition: only for what is in memory alone (the soft start).
+    /// Whether the run was open before this step.
+    pub fn was_running(&self, run_id: &str) -> bool {
+        self.before.runs.get(run_id).is_none_or(|run| run.is_running())
+    }
+
+    /// The run without a transition: only for what is in memory alone (soft starts, updates).
     pub fn soft_mut(&mut self, run_id: &str) -> &mut Run {
         self.raw_run_mut(run_id)
     }
@@ -328,6 +339,12 @@ impl<'a> Draft<'a> {
         self.number(&run_id, event);
     }
 
+    /// Adds a run that has a history already, which is written as it is.
+    pub fn insert_run(&mut self, run: Arc<Run>, batches: Vec<Vec<HistoryEvent>>) {
+        self.writing.insert(run.id.clone(), Writing { finished: batches, ..Writing::default() });
+        self.chain.runs.insert(run.id.clone(), run);
+    }
+
     /// Removes every row of a run. Whatever this step wrote of it is forgotten, save what it sent.
     pub fn purge(&mut self, run_id: &str) {
         self.chain.runs.remove(run_id);
@@ -380,12 +397,17 @@ impl<'a> Draft<'a> {
 
     fn settle(&mut self) {
         self.close_transitions();
+        let touched: Vec<String> = self.writing.keys().cloned().collect();
+        for run_id in touched {
+            self.end_updates(&run_id);
+        }
         self.weigh();
     }
 
     fn seal(mut self, reply: Reply) -> Step {
         let rows = self.rows();
-        Step { next: Some(self.chain), rows, reply }
+        let offers = tasks::speculative_change(self.before, &self.chain);
+        Step { next: Some(self.chain), rows, reply, offers, news: self.news }
     }
 
     /// An open run with too long a history, and why it has to end. Making a start durable is no reason, and
@@ -436,12 +458,12 @@ impl<'a> Draft<'a> {
 fn without_tasks(reply: Reply) -> Reply {
     match reply.kind {
         Some(Kind::WorkflowTaskStarted(_)) => reply::rejected(reply::workflow_completed()),
-        Some(Kind::WorkflowTaskCompleted(completed)) => reply::of(Kind::WorkflowTaskCompleted(WorkflowTaskCompleted {
-            next: None,
-            eager_activities: Vec::new(),
-            another_task: false,
-            ..completed
-        })),
+        Some(Kind::WorkflowTaskCompleted(mut completed)) => {
+            completed.next = None;
+            completed.eager_activities = Vec::new();
+            completed.another_task = false;
+            reply::of(Kind::WorkflowTaskCompleted(completed))
+        }
         kind => Reply { kind },
     }
 }

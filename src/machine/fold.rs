@@ -17,6 +17,7 @@ mod external;
 mod fields;
 mod options;
 pub(crate) mod start;
+mod update;
 pub(crate) mod workflow_task;
 
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -89,11 +90,12 @@ pub fn apply(run: &mut Run, event: &HistoryEvent, batch_id: i64, limits: &Limits
         A::WorkflowExecutionCanceledEventAttributes(_) => close::canceled(run, event),
         A::WorkflowExecutionContinuedAsNewEventAttributes(a) => close::continued_as_new(run, event, a),
 
+        A::WorkflowExecutionUpdateAdmittedEventAttributes(a) => update::admitted(run, event, a),
+        A::WorkflowExecutionUpdateAcceptedEventAttributes(a) => update::accepted(run, event, a),
+        A::WorkflowExecutionUpdateCompletedEventAttributes(a) => update::completed(run, event, a),
+
         // Nothing of this server writes these yet.
-        A::WorkflowExecutionUpdateAcceptedEventAttributes(_)
-        | A::WorkflowExecutionUpdateRejectedEventAttributes(_)
-        | A::WorkflowExecutionUpdateCompletedEventAttributes(_)
-        | A::WorkflowExecutionUpdateAdmittedEventAttributes(_)
+        A::WorkflowExecutionUpdateRejectedEventAttributes(_)
         | A::WorkflowPropertiesModifiedExternallyEventAttributes(_)
         | A::ActivityPropertiesModifiedExternallyEventAttributes(_)
         | A::NexusOperationScheduledEventAttributes(_)
@@ -116,6 +118,7 @@ pub fn number(run: &mut Run, event: &HistoryEvent) {
     match &event.attributes {
         Some(A::ChildWorkflowExecutionStartedEventAttributes(a)) => child::numbered(run, event, a),
         Some(A::WorkflowExecutionOptionsUpdatedEventAttributes(a)) => options::numbered(run, event, a),
+        Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(a)) => update::numbered(run, event, a),
         _ => {}
     }
 }

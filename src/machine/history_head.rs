@@ -18,7 +18,8 @@ pub(crate) fn history_head(mut draft: Draft<'_>, input: &HistoryHead) -> Step {
         Ok(run_id) => run_id,
         Err(rejection) => return draft.reject(rejection),
     };
-    if input.with_virtual_events && draft.run(&run_id).soft_start.is_some() {
+    let run = draft.run(&run_id);
+    if input.with_virtual_events && run.soft_start.is_some() && run.speculative.is_none() {
         draft.begin_transition(&run_id);
         let end = end(draft.run(&run_id), true);
         return draft.finish(reply::of(Kind::HistoryEnd(end)));
@@ -37,8 +38,12 @@ fn end(run: &Run, with_virtual_events: bool) -> HistoryEnd {
     }
 }
 
-/// Events of a repeated attempt of the workflow task, which stand in no row.
+/// Events of a repeated attempt of the workflow task, or of a speculative one, which stand in no row.
 fn virtual_events(run: &Run) -> Vec<HistoryEvent> {
+    if let Some(task) = &run.speculative {
+        let started = run.soft_start.as_ref().map(|soft| soft.started_event.clone());
+        return [answer::scheduled_event(task)].into_iter().chain(started).collect();
+    }
     let Some(task) = run.head.workflow_task.as_ref().filter(|task| task.attempt > 1) else { return Vec::new() };
     match &task.started_event {
         Some(started) => vec![answer::scheduled_event(task), started.clone()],

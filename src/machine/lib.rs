@@ -22,8 +22,10 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
-// The API keeps deprecated fields alive, and so have we: old workers send them and old tools show them.
-#![allow(deprecated)]
+#![allow(
+    deprecated,
+    reason = "the API keeps deprecated fields alive, and so have we: old workers send them and old tools show them"
+)]
 
 extern crate alloc;
 
@@ -51,6 +53,7 @@ mod payload;
 mod query;
 mod rebuild;
 pub mod reply;
+mod reset;
 mod retry;
 pub mod row;
 pub mod rows;
@@ -61,6 +64,7 @@ mod start;
 mod successor;
 mod tasks;
 mod terminate;
+pub mod update;
 pub mod validate;
 mod visibility;
 mod wake;
@@ -70,6 +74,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use bristlecone_proto::chain::input::Kind;
+use bristlecone_proto::record;
 
 pub use bristlecone_proto::chain::{Input, Reply};
 pub use chain::{Chain, Run, SoftStart};
@@ -78,6 +83,7 @@ pub use deadline::{Deadlines, deadline};
 pub use rebuild::rebuild;
 pub use row::Row;
 pub use stamp::{Limits, Namespace, Stamp};
+pub use update::{News, UpdateNews};
 
 use draft::Draft;
 
@@ -90,11 +96,15 @@ pub struct Step {
     pub rows: Vec<Row>,
     /// To be sent when the rows are applied.
     pub reply: Reply,
+    /// Tasks that are offered to workers, or no longer, without rows; to be noted before the rows.
+    pub offers: Vec<(row::TaskKey, Option<record::Task>)>,
+    /// What became of updates, for those who wait: the last word of each counts.
+    pub news: Vec<UpdateNews>,
 }
 
 impl Step {
     fn unchanged(reply: Reply) -> Self {
-        Self { next: None, rows: Vec::new(), reply }
+        Self { next: None, rows: Vec::new(), reply, offers: Vec::new(), news: Vec::new() }
     }
 }
 
@@ -131,6 +141,10 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::UpdateActivityOptions(input) => activity::update_activity_options(draft, input),
         Kind::HistoryHead(input) => history_head::history_head(draft, input),
         Kind::Query(input) => query::query(draft, input),
+        Kind::Update(input) => update::update(draft, input),
+        Kind::PollUpdate(input) => update::poll(draft, input),
+        Kind::UpdateWithStart(input) => update::update_with_start(draft, input),
+        Kind::Reset(input) => reset::reset(draft, input),
 
         Kind::CompleteWorkflowTask(input) => workflow_task::complete_workflow_task(draft, input),
         Kind::FailWorkflowTask(input) => workflow_task::fail_workflow_task(draft, input),

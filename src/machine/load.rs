@@ -69,6 +69,10 @@ fn named(kind: &Kind) -> Named<'_> {
         Kind::UpdateActivityOptions(r) => of_execution(r.execution.as_ref()),
         Kind::HistoryHead(r) => of_execution(r.execution.as_ref()),
         Kind::Query(r) => of_execution(r.execution.as_ref()),
+        Kind::Update(r) => of_chain(r.workflow_execution.as_ref(), &r.first_execution_run_id),
+        Kind::PollUpdate(r) => of_execution(r.update_ref.as_ref().and_then(|r| r.workflow_execution.as_ref())),
+        Kind::UpdateWithStart(_) => Named::Run(""),
+        Kind::Reset(r) => of_execution(r.request.as_ref().and_then(|r| r.workflow_execution.as_ref())),
         Kind::CompleteWorkflowTask(r) => Named::Run(r.token.as_ref().map_or("", |token| &token.run_id)),
         Kind::FailWorkflowTask(r) => Named::Run(r.token.as_ref().map_or("", |token| &token.run_id)),
         Kind::CompleteActivity(r) => of_activity(r.activity.as_ref()),
@@ -123,6 +127,7 @@ struct Parts {
     external_cancels: Rows<i64, record::External>,
     buffered: Rows<i64, HistoryEvent>,
     signal_requests: Rows<String, ()>,
+    updates: Rows<String, record::Update>,
 }
 
 impl Loader {
@@ -168,6 +173,9 @@ impl Loader {
             Row::SignalRequest { run_id, request_id, seen: true } => {
                 self.part(run_id).signal_requests.load(request_id, ());
             }
+            Row::Update { run_id, update_id, update: Some(update) } => {
+                self.part(run_id).updates.load(update_id, update);
+            }
             Row::Send { send: None, .. }
             | Row::Receipt { receipt: None, .. }
             | Row::History { .. }
@@ -178,6 +186,7 @@ impl Loader {
             | Row::ExternalCancel { external: None, .. }
             | Row::Buffered { event: None, .. }
             | Row::SignalRequest { seen: false, .. }
+            | Row::Update { update: None, .. }
             | Row::Task { .. }
             | Row::Deadline { .. }
             | Row::Visibility { .. }
@@ -212,6 +221,7 @@ impl Parts {
             external_cancels: self.external_cancels,
             buffered: self.buffered,
             signal_requests: self.signal_requests,
+            updates: self.updates,
             ..run
         };
         for (id, pending) in run.activities.iter() {

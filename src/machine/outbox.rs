@@ -17,6 +17,7 @@
 //! # Used by
 //! `lib.rs`, the shell's outbox.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -48,13 +49,13 @@ pub(crate) fn with_receipt(chain: &Chain, origin: &Origin, step: Step) -> Step {
     if rejection(&step.reply).is_some_and(is_temporary) {
         return step;
     }
-    let Step { next, mut rows, reply } = step;
+    let Step { next, mut rows, reply, offers, news } = step;
     let mut next = next.unwrap_or_else(|| chain.clone());
     let key = key(sender, origin.sequence);
     let receipt = record::Receipt { reply: reply.encode_to_vec().into() };
     next.receipts.put(key.clone(), receipt.clone());
     rows.push(Row::Receipt { key, receipt: Some(receipt.into()) });
-    Step { next: Some(next), rows, reply }
+    Step { next: Some(next), rows, reply, offers, news }
 }
 
 /// The sender's row is gone: nobody will repeat the message.
@@ -118,7 +119,7 @@ pub(crate) fn take_back(draft: &mut Draft<'_>, run_id: &str) -> Vec<i64> {
 }
 
 /// The message that starts a child, while its answer is awaited.
-pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Option<StartChild> {
+pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Option<Box<StartChild>> {
     draft.chain().sends.iter().filter(|(_, send)| send.run_id == run_id).find_map(|(_, send)| {
         match send.input.as_ref()?.kind.as_ref()? {
             input::Kind::StartChild(message) if message.initiated_event_id == initiated_event_id => {
@@ -132,7 +133,9 @@ pub(crate) fn start_child_of(draft: &Draft<'_>, run_id: &str, initiated_event_id
 /// Whether everything that the run asked of other workflows still waits in the outbox for its answer.
 pub(crate) fn check(chain: &Chain, run: &Run) -> Result<(), String> {
     let mut waiting = BTreeSet::new();
-    for (_, send) in chain.sends.iter().filter(|(_, send)| send.run_id == run.id) {
+    // After a reset, answers to the former run may be for this one.
+    let was_reset = run.head.reset_start_time.is_some();
+    for (_, send) in chain.sends.iter().filter(|(_, send)| was_reset || send.run_id == run.id) {
         waiting.extend(send.input.as_ref().and_then(|input| input.kind.as_ref()).and_then(initiated_event_id));
     }
     let not_started = run.children.iter().filter(|(_, child)| child.started_event_id == 0).map(|(id, _)| id);

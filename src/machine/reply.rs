@@ -6,6 +6,8 @@ use alloc::string::{String, ToString};
 
 use bristlecone_proto::chain::{Done, Rejection, Reply, reply};
 use bristlecone_proto::temporal::api::errordetails::v1 as errordetails;
+use bristlecone_proto::temporal::api::errordetails::v1::multi_operation_execution_failure::OperationStatus;
+use bristlecone_proto::temporal::api::failure::v1::MultiOperationExecutionAborted;
 use prost::{Message, Name};
 use prost_types::Any;
 
@@ -95,6 +97,25 @@ pub fn already_started(
         first_execution_run_id: first_run_id.to_string(),
     };
     with_detail(code::ALREADY_EXISTS, message, &detail)
+}
+
+/// What an operation is told that was not carried out because another one failed.
+pub fn operation_aborted() -> Rejection {
+    with_detail(code::ABORTED, "Operation was aborted.", &MultiOperationExecutionAborted {})
+}
+
+/// The failure of several operations that go together; `None`: this one was carried out.
+pub fn multi_operation(operations: [Option<Rejection>; 2]) -> Rejection {
+    let fails = |code: &i32| *code != code::ABORTED;
+    let code = operations.iter().flatten().map(|rejection| rejection.code).find(fails).unwrap_or(code::ABORTED);
+    let statuses = operations.into_iter().map(|rejection| match rejection {
+        Some(Rejection { code, message, detail }) => {
+            OperationStatus { code, message, details: detail.into_iter().collect() }
+        }
+        None => OperationStatus::default(),
+    });
+    let detail = errordetails::MultiOperationExecutionFailure { statuses: statuses.collect() };
+    with_detail(code, "Update-with-Start could not be executed.", &detail)
 }
 
 /// The workflow is closing, or holds too many waiting queries: the caller should try again soon.

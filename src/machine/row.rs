@@ -17,6 +17,7 @@ use crate::stamp::UnixNanos;
 
 /// One row to write; `None` removes it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "made, encoded and dropped within one step")]
 pub enum Row {
     Chain(Option<record::Chain>),
     Head {
@@ -61,6 +62,11 @@ pub enum Row {
         run_id: String,
         request_id: String,
         seen: bool,
+    },
+    Update {
+        run_id: String,
+        update_id: String,
+        update: Option<Arc<record::Update>>,
     },
     /// A batch of events; `first_event_id` is the id of the first of them. Batches are never rewritten.
     History {

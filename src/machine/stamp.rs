@@ -87,6 +87,19 @@ pub struct Limits {
     pub soft_start_ms_max: i64,
     /// Buffered queries of a run (`history.MaxBufferedQueryCount`).
     pub buffered_queries_max: usize,
+    /// Updates of a run that are not completed, and the bytes of their requests (`history.maxInFlightUpdates`,
+    /// `history.maxInFlightUpdatePayloads`); 0: no limit.
+    pub updates_in_flight_max: usize,
+    pub updates_in_flight_bytes_max: usize,
+    /// Updates of a run in its life (`history.maxTotalUpdates`), and from how many on continue-as-new is
+    /// suggested (`history.maxTotalUpdates.suggestContinueAsNewThreshold`); 0: no limit.
+    pub updates_max: usize,
+    pub updates_suggest: usize,
+    /// How long a workflow task that is in memory only waits on a normal queue, milliseconds.
+    pub speculative_wait_ms_max: i64,
+    /// Events since the last workflow task with which one that only rejected updates still leaves no trace
+    /// (`history.discardSpeculativeWorkflowTaskMaximumEventsCount`).
+    pub speculative_events_max: i64,
     /// Auto reset points that are kept (`history.maxAutoResetPoints`).
     pub reset_points_max: usize,
     /// User metadata: bytes of the summary and of the details.
@@ -131,6 +144,12 @@ impl Default for Limits {
             workflow_task_heartbeat_ms_max: 1_800_000,
             soft_start_ms_max: 500,
             buffered_queries_max: 1,
+            updates_in_flight_max: 10,
+            updates_in_flight_bytes_max: 20 * MIB,
+            updates_max: 2_000,
+            updates_suggest: 1_800,
+            speculative_wait_ms_max: 5_000,
+            speculative_events_max: 10,
             reset_points_max: 20,
             summary_bytes_max: 400,
             details_bytes_max: 20_000,

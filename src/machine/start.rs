@@ -31,6 +31,7 @@ use crate::new_run::{self, NewRun};
 use crate::stamp::{duration, duration_nanos};
 use crate::workflow_task::start as task_start;
 use crate::{Step, cron, event, payload, reply, terminate};
+pub(crate) use answer::{existing, newly_started};
 use policy::Decision;
 pub(crate) use request::checked;
 
@@ -64,17 +65,29 @@ fn again(draft: Draft<'_>, request: &StartWorkflowExecutionRequest, info: record
     draft.unchanged(reply)
 }
 
-fn create(mut draft: Draft<'_>, request: StartWorkflowExecutionRequest, terminated: Option<String>) -> Step {
+/// Starts a new run, in the place of an open one if that is named; its id.
+pub(crate) fn create_run(
+    draft: &mut Draft<'_>,
+    request: StartWorkflowExecutionRequest,
+    terminated: Option<&str>,
+) -> String {
     let run_id = draft.new_run_id();
-    if let Some(existing) = &terminated {
-        terminate_existing(&mut draft, existing, &run_id);
+    if let Some(existing) = terminated {
+        terminate_existing(draft, existing, &run_id);
     }
-    let backoff = first_backoff(&draft, &request);
+    let backoff = first_backoff(draft, &request);
     let eager = request.request_eager_execution && backoff == 0;
+    let new = new_run(draft, request, run_id.clone(), backoff, eager);
+    draft.create_run(new);
+    new_run::first_task(draft, &run_id);
+    run_id
+}
+
+fn create(mut draft: Draft<'_>, request: StartWorkflowExecutionRequest, terminated: Option<String>) -> Step {
     let identity = request.identity.clone();
     let request_id = request.request_id.clone();
-    draft.create_run(new_run(&draft, request, run_id.clone(), backoff, eager));
-    new_run::first_task(&mut draft, &run_id);
+    let run_id = create_run(&mut draft, request, terminated.as_deref());
+    let eager = draft.run(&run_id).started.eager_execution_accepted;
     if !eager {
         let reply = answer::started(&draft, &run_id, None);
         return draft.finish(reply);
@@ -175,7 +188,7 @@ fn callbacks_fit(draft: &Draft<'_>, run_id: &str, request: &StartWorkflowExecuti
 /// The run that is open already takes what the request wants to attach to it.
 fn use_existing(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest, run_id: &str) -> Step {
     let Some(options) = &request.on_conflict_options else {
-        let reply = answer::existing(&draft, run_id);
+        let reply = answer::of(existing(&draft, run_id));
         return draft.unchanged(reply);
     };
     if options.attach_completion_callbacks
@@ -198,7 +211,10 @@ fn use_existing(mut draft: Draft<'_>, request: &StartWorkflowExecutionRequest, r
         event.links.clone_from(&request.links);
     }
     draft.add_event(run_id, event);
-    let reply =
-        if options.attach_request_id { answer::attached(&draft, request) } else { answer::existing(&draft, run_id) };
+    let reply = if options.attach_request_id {
+        answer::attached(&draft, request)
+    } else {
+        answer::of(existing(&draft, run_id))
+    };
     draft.finish(reply)
 }

@@ -176,7 +176,15 @@ fn reset_points(draft: &Draft<'_>, run: &Run) -> Option<ResetPoints> {
 
 /// When the run began in earnest: its start and its first backoff.
 pub(crate) fn execution_time(run: &Run) -> UnixNanos {
-    run.start_time.saturating_add(duration_nanos(run.started.first_workflow_task_backoff.as_ref()))
+    run.start_time.saturating_add(first_backoff(run))
+}
+
+/// How long the first workflow task had to wait; a run that was reset had it already.
+pub(crate) fn first_backoff(run: &Run) -> i64 {
+    if run.head.reset_start_time.is_some() {
+        return 0;
+    }
+    duration_nanos(run.started.first_workflow_task_backoff.as_ref())
 }
 
 /// The backoff, made longer when the runs of a chain would follow each other too fast.

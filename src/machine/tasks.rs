@@ -7,7 +7,7 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::Priority;
 use bristlecone_proto::temporal::api::enums::v1::TaskQueueKind;
 
-use crate::chain::Run;
+use crate::chain::{Chain, Run};
 use crate::row::{Row, TaskKey, TaskKind};
 use crate::stamp::nanos;
 
@@ -20,6 +20,24 @@ pub fn of_workflow(workflow_id: &str, run: &Run) -> Option<Offer> {
         return None;
     }
     let task = run.head.workflow_task.as_ref().filter(|task| task.started_event_id == 0)?;
+    Some(of_task(workflow_id, run, task))
+}
+
+/// What changed of the speculative workflow task, which stands in no row.
+pub fn speculative_change(before: &Chain, now: &Chain) -> Vec<(TaskKey, Option<record::Task>)> {
+    let of = |chain: &Chain| {
+        let mut runs = chain.runs.values();
+        runs.find_map(|run| Some(of_task(&chain.id.workflow_id, run, run.speculative.as_deref()?)))
+    };
+    let (before, now) = (of(before), of(now));
+    if before == now {
+        return Vec::new();
+    }
+    let gone = before.map(|(key, _)| (key, None));
+    gone.into_iter().chain(now.map(|(key, task)| (key, Some(task)))).collect()
+}
+
+fn of_task(workflow_id: &str, run: &Run, task: &record::WorkflowTask) -> Offer {
     let key = TaskKey {
         kind: TaskKind::Workflow,
         queue: task.queue.as_ref().map(|queue| queue.name.clone()).unwrap_or_default(),
@@ -38,7 +56,7 @@ pub fn of_workflow(workflow_id: &str, run: &Run) -> Option<Offer> {
         fairness_weight,
         sticky: task.queue.as_ref().is_some_and(|queue| queue.kind() == TaskQueueKind::Sticky),
     };
-    Some((key, value))
+    (key, value)
 }
 
 /// The activity task, while its attempt is due for dispatch and not started.

@@ -26,13 +26,16 @@ pub(crate) fn wake(mut draft: Draft<'_>, _: &Wake) -> Step {
         return draft.finish(reply::done());
     };
     let run_id = run.id.clone();
-    let due = deadline::due(run, now);
-    if due.is_empty() && run.soft_start.as_ref().is_none_or(|soft| soft.harden_by > now) {
+    let soft_due = deadline::soft(run).is_some_and(|at| at <= now);
+    if !soft_due && deadline::due(run, now).is_empty() {
         draft.rewrite_deadline();
         return draft.finish(reply::done());
     }
+    let unclaimed = soft_due && run.speculative.is_some() && run.soft_start.is_none();
     draft.begin_transition(&run_id);
-    let mut wants_task = false;
+    // What was in memory only has been written, and may be due like everything else.
+    let due = deadline::due(draft.run(&run_id), now);
+    let mut wants_task = unclaimed && handle(&mut draft, &run_id, What::TaskScheduleToStart);
     for (_, what) in due {
         wants_task |= handle(&mut draft, &run_id, what);
         if !draft.run(&run_id).is_running() {

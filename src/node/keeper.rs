@@ -331,7 +331,10 @@ async fn report(cluster: Cluster, me: Member) {
     let mut view = parts.meta.watch();
     let known = view.wait_for(|view| view.member(parts.me).is_some()).await.is_ok();
     let member = Member { node_id: parts.me, ..me };
-    while known {
+    if !known {
+        return;
+    }
+    loop {
         let deadline = Instant::now() + STEP_TIME;
         match cluster.meta_call(meta_call::Kind::UpdateMember(member.clone()), deadline).await {
             Ok(reply) => {

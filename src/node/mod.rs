@@ -47,7 +47,7 @@ use crate::shard::{Shards, Surroundings};
 use crate::token::Tokens;
 
 /// Chains that one shard keeps in memory.
-const CHAINS_MAX: usize = 20_000;
+const CHAINS_MAX: usize = 8_000;
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

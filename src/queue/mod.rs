@@ -141,7 +141,7 @@ impl Queues {
     }
 
     /// A started task for a poll, from a shard on this node.
-    pub fn deliver(&self, to: u64, delivery: Deliver) {
+    pub fn deliver(&self, to: u64, delivery: Box<Deliver>) {
         if to == self.inner.me {
             self.take_delivery(self.inner.me, delivery);
         } else {
@@ -235,14 +235,14 @@ impl Queues {
         }
     }
 
-    fn take_delivery(&self, from: u64, delivery: Deliver) {
+    fn take_delivery(&self, from: u64, delivery: Box<Deliver>) {
         let Err(delivery) = self.inner.polls.deliver(from, delivery) else { return };
         tracing::debug!(poll = delivery.poll_id, "the poll is gone, the start of its task is taken back");
         self.give_back(from, polls::give_back(&delivery));
     }
 
     /// Tells the shard that started a task that nobody has it.
-    fn give_back(&self, shard_node: u64, undelivered: Undelivered) {
+    fn give_back(&self, shard_node: u64, undelivered: Box<Undelivered>) {
         if shard_node == self.inner.me {
             self.inner.shards.undelivered(undelivered);
         } else {

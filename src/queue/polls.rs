@@ -43,7 +43,7 @@ pub struct Delivered {
     pub backlog_count_hint: i64,
     /// Polls that the worker should have more or fewer of the queue; 0: no opinion.
     pub poller_delta: i32,
-    give_back: Undelivered,
+    give_back: Box<Undelivered>,
 }
 
 /// A poll that waits; dropping it ends it.
@@ -81,7 +81,7 @@ impl Polls {
     ///
     /// # Errors
     /// The delivery when the poll is over.
-    pub(super) fn deliver(&self, from: u64, mut delivery: Deliver) -> Result<(), Deliver> {
+    pub(super) fn deliver(&self, from: u64, mut delivery: Box<Deliver>) -> Result<(), Box<Deliver>> {
         let Some(waiting) = self.waiting.lock().remove(&delivery.poll_id) else { return Err(delivery) };
         let Some(task) = delivery.task.take() else { return Ok(()) };
         let delivered = Delivered {
@@ -149,8 +149,8 @@ impl Drop for Parked {
 }
 
 /// What the shard has to hear when nobody took the delivery.
-pub(super) fn give_back(delivery: &Deliver) -> Undelivered {
-    Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone(), query_id: delivery.query_id }
+pub(super) fn give_back(delivery: &Deliver) -> Box<Undelivered> {
+    Box::new(Undelivered { chain: delivery.chain.clone(), undo: delivery.undo.clone(), query_id: delivery.query_id })
 }
 
 fn registration(queue: &QueueKey, poll: &Poll, until: Instant, now: Instant) -> PollRegister {

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bristlecone_machine as machine;
+use bristlecone_machine::{self as machine, Chain};
 use bristlecone_proto::chain::{ChainId, Input, Purge, Wake, input};
 use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
 use bristlecone_storage::runtime::{Clock, UnixNanos};
-use bristlecone_storage::state::keys::Slot;
+use bristlecone_storage::state::keys::{self, Slot};
 use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +24,7 @@ use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
 use super::outbox::Outbox;
 use super::queries::Queries;
 use super::retention::{self, Expired};
+use super::updates::UpdateWaits;
 use super::{CallError, ChainKey, Surroundings};
 
 /// Inputs taken from each lane for one batch.
@@ -51,7 +52,7 @@ pub enum Over {
 /// What reader tasks bring back.
 #[derive(Debug)]
 pub enum Event {
-    Loaded { key: ChainKey, loaded: Result<Loaded, LoadError> },
+    Loaded { key: ChainKey, loaded: Box<Result<Loaded, LoadError>> },
     Deadlines(Result<deadlines::Found, bristlecone_storage::state::Error>),
     Expired(Result<Vec<Expired>, bristlecone_storage::state::Error>),
     Refill { queue: QueueKey, rows: Result<Vec<backlog::Row>, bristlecone_storage::state::Error> },
@@ -60,7 +61,7 @@ pub enum Event {
 /// A chain, or further runs of one that is in memory.
 #[derive(Debug)]
 pub struct Loaded {
-    pub chain: Option<machine::Chain>,
+    pub chain: Option<Chain>,
     pub runs: Vec<(String, Option<machine::Run>)>,
 }
 
@@ -83,6 +84,7 @@ pub struct Actor {
     pub backlog: Backlog,
     pub outbox: Outbox,
     pub queries: Queries,
+    pub update_waits: UpdateWaits,
     pub events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     pub expire_at: Instant,
     /// When to look for runs whose retention is over; `None` while a look is under way.
@@ -191,7 +193,8 @@ impl Actor {
         });
         // The horizon has to be moved now and then in any case.
         let latest = now_at + Duration::from_secs(10);
-        due.unwrap_or(latest).min(latest).min(if self.queries.is_empty() { latest } else { self.expire_at })
+        let waits = !self.queries.is_empty() || !self.update_waits.is_empty();
+        due.unwrap_or(latest).min(latest).min(if waits { self.expire_at } else { latest })
     }
 
     pub fn now(&mut self) -> UnixNanos {
@@ -221,11 +224,26 @@ impl Actor {
             }
             Some(Entry { waiting: Some(_), .. }) => refuse(mail, CallError::Busy),
             Some(Entry { live: Some(_), waiting: None }) => self.ready.push_back(mail),
-            Some(Entry { live: None, waiting: None }) | None => {
-                self.load(&key, mail.chain.clone(), None, explicit_run(&mail.body));
-                self.chains.insert(key, Entry { live: None, waiting: Some(VecDeque::from([mail])) });
-            }
+            Some(Entry { live: None, waiting: None }) | None => self.admit_first(key, mail),
         }
+    }
+
+    fn admit_first(&mut self, key: ChainKey, mail: Mail) {
+        if self.is_surely_new(&key, &mail) {
+            let live = Some(Box::new(Live::new(Chain::new(mail.chain.clone()))));
+            self.chains.insert(key, Entry { live, waiting: None });
+            self.ready.push_back(mail);
+        } else {
+            self.load(&key, mail.chain.clone(), None, explicit_run(&mail.body));
+            self.chains.insert(key, Entry { live: None, waiting: Some(VecDeque::from([mail])) });
+        }
+    }
+
+    /// Whether a chain that is not in memory has no rows either, as far as that can be told without waiting: most
+    /// starts are of workflows that nobody has heard of.
+    fn is_surely_new(&self, key: &ChainKey, mail: &Mail) -> bool {
+        let rows = keys::chain_rows(key.slot(), key.namespace_id(), key.workflow_id());
+        explicit_run(&mail.body).is_none() && self.around.store.is_surely_empty(&rows)
     }
 
     /// Has a reader task fetch a chain, or (with `runs`) further runs of it.
@@ -236,7 +254,7 @@ impl Actor {
         self.around.tasks.spawn(async move {
             let loaded = tasks.blocking(move || fetch(&*store, slot, &id, runs, also)).await;
             // The epoch may be over.
-            drop(events.send(Event::Loaded { key, loaded }));
+            drop(events.send(Event::Loaded { key, loaded: Box::new(loaded) }));
         });
     }
 
@@ -247,7 +265,7 @@ impl Actor {
 
     pub fn take_event(&mut self, event: Event) -> Result<(), Over> {
         match event {
-            Event::Loaded { key, loaded } => self.take_loaded(&key, loaded)?,
+            Event::Loaded { key, loaded } => self.take_loaded(&key, *loaded)?,
             Event::Deadlines(found) => {
                 let found = found.map_err(|error| self.storage(&error))?;
                 self.deadlines.found(found, ChainKey::of);
@@ -389,6 +407,7 @@ impl Actor {
         for id in self.queries.expire(now, |queue| queues.is_polled(queue)) {
             self.offer_query(id);
         }
+        self.expire_updates(now);
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Pending {
 /// Something that must not leave before the batch is applied.
 #[derive(Debug)]
 pub enum Release {
-    Reply { respond: Answer, reply: Reply },
+    Reply { respond: Answer, reply: Box<Reply> },
     Claim { claim: Box<Claim>, outcome: Outcome, delivery: Option<Delivery> },
     OfferQuery(u64),
 }
@@ -51,14 +51,18 @@ pub enum Release {
 /// A task on its way to a worker.
 #[derive(Debug)]
 pub enum Delivery {
-    Workflow(WorkflowDelivery),
-    Activity(ActivityStarted),
-    Query(QueryDelivery),
+    Workflow(Box<WorkflowDelivery>),
+    Activity(Box<ActivityStarted>),
+    Query(Box<QueryDelivery>),
 }
 
 impl Pending {
     pub fn release(&mut self, release: Release) {
         self.releases.push(release);
+    }
+
+    pub fn reply(&mut self, respond: Answer, reply: Reply) {
+        self.release(Release::Reply { respond, reply: Box::new(reply) });
     }
 
     pub fn bytes(&self) -> usize {
@@ -156,7 +160,7 @@ impl Actor {
         for release in releases {
             match release {
                 // A caller that is gone needs no answer.
-                Release::Reply { respond, reply } => drop(respond.send(Ok(reply))),
+                Release::Reply { respond, reply } => drop(respond.send(Ok(*reply))),
                 Release::OfferQuery(id) => self.offer_query(id),
                 Release::Claim { claim, outcome, delivery } => self.finish_claim(*claim, outcome, delivery),
             }
@@ -231,7 +235,7 @@ impl Actor {
         };
         let queues = self.around.queues.clone();
         match delivery.wanted() {
-            None => queues.deliver(poll.node_id, Deliver { task: Some(delivery.task()), ..envelope }),
+            None => queues.deliver(poll.node_id, Deliver { task: Some(delivery.task()), ..envelope }.into()),
             Some(wanted) => {
                 let reader = EventReader { store: Arc::clone(&self.around.store), tasks: self.around.tasks.clone() };
                 let slot = ChainKey::of(&chain).slot();
@@ -239,7 +243,7 @@ impl Actor {
                     match read(&reader, slot, wanted).await {
                         Some(page) => {
                             let task = Some(delivery.with(page).task());
-                            queues.deliver(poll.node_id, Deliver { task, ..envelope });
+                            queues.deliver(poll.node_id, Deliver { task, ..envelope }.into());
                         }
                         None => tracing::error!("the events of a task cannot be read; it will time out"),
                     }
@@ -266,6 +270,9 @@ impl Actor {
             let Some(live) = entry.live else { continue };
             for query in live.queries {
                 drop(query.respond.send(Err(CallError::Unknown)));
+            }
+            for update in live.updates {
+                drop(update.into_respond().send(Err(CallError::NotLeader { hint: None })));
             }
             for waiter in live.waiters {
                 drop(waiter.respond.send(Err(CallError::NotLeader { hint: None })));
@@ -310,17 +317,16 @@ impl Delivery {
     /// The events that are still missing.
     fn wanted(&self) -> Option<Wanted> {
         let (run_id, first, end, max_events) = match self {
-            Self::Workflow(WorkflowDelivery { started: Some(started), events: None, .. }) => {
+            Self::Workflow(workflow) if workflow.events.is_none() => {
+                let started = workflow.started.as_ref()?;
                 let run_id = started.token.as_ref()?.run_id.clone();
                 (run_id, started.first_event_id, started.next_event_id, PAGE_EVENTS)
             }
-            Self::Activity(started @ ActivityStarted { scheduled: None, .. }) => {
-                let token = started.token.as_ref()?;
+            Self::Activity(activity) if activity.scheduled.is_none() => {
+                let token = activity.token.as_ref()?;
                 (token.run_id.clone(), token.scheduled_event_id, token.scheduled_event_id + 1, 1)
             }
-            Self::Query(query @ QueryDelivery { events: None, .. }) => {
-                (query.run_id.clone(), 1, query.next_event_id, PAGE_EVENTS)
-            }
+            Self::Query(query) if query.events.is_none() => (query.run_id.clone(), 1, query.next_event_id, PAGE_EVENTS),
             Self::Workflow(_) | Self::Activity(_) | Self::Query(_) => return None,
         };
         Some(Wanted { run_id, first, end, max_events, reverse: false })
@@ -328,9 +334,15 @@ impl Delivery {
 
     fn with(self, page: EventPage) -> Self {
         match self {
-            Self::Workflow(workflow) => Self::Workflow(WorkflowDelivery { events: Some(page), ..workflow }),
-            Self::Query(query) => Self::Query(QueryDelivery { events: Some(page), ..query }),
-            Self::Activity(activity) => {
+            Self::Workflow(mut workflow) => {
+                workflow.events = Some(page);
+                Self::Workflow(workflow)
+            }
+            Self::Query(mut query) => {
+                query.events = Some(page);
+                Self::Query(query)
+            }
+            Self::Activity(mut activity) => {
                 let event = activity.token.as_ref().map_or(0, |token| token.scheduled_event_id);
                 let histories = page.batches.into_iter().filter_map(|batch| History::decode(batch).ok());
                 let found = histories.flat_map(|history| history.events).find(|e| e.event_id == event);
@@ -339,7 +351,8 @@ impl Delivery {
                     _ => None,
                 });
                 // An event that is not there leaves the activity without input: say so to the worker.
-                Self::Activity(ActivityStarted { scheduled: Some(scheduled.unwrap_or_default()), ..activity })
+                activity.scheduled = Some(scheduled.unwrap_or_default());
+                Self::Activity(activity)
             }
         }
     }
@@ -348,7 +361,7 @@ impl Delivery {
         match self {
             Self::Workflow(workflow) => deliver::Task::Workflow(workflow),
             Self::Activity(activity) => deliver::Task::Activity(activity),
-            Self::Query(query) => deliver::Task::Query(query),
+            Self::Query(query) => deliver::Task::Query(*query),
         }
     }
 

@@ -196,7 +196,7 @@ mod tests {
         deadlines.set_soft(&chain, Some(5));
         deadlines.set_soft(&chain, Some(9));
         assert_eq!(deadlines.due(8), []);
-        assert_eq!(deadlines.due(9), [chain.clone()]);
+        assert_eq!(deadlines.due(9), std::slice::from_ref(&chain));
         deadlines.set_soft(&chain, Some(10));
         deadlines.set_soft(&chain, None);
         assert_eq!(deadlines.next(), None);

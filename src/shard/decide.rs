@@ -149,9 +149,9 @@ impl Actor {
         if let Some(input::Kind::UndoWorkflowTaskStart(undo)) = &input.kind {
             self.backlog.give_back(&undo.run_id, undo.scheduled_event_id);
         }
-        match respond {
-            Respond::To(respond) => self.pending.release(Release::Reply { respond, reply }),
-            Respond::Claim(_) | Respond::Nobody => {}
+        let Respond::To(respond) = respond else { return };
+        if let Some(respond) = self.wait_for_update(key, &input, &reply, respond, deadline) {
+            self.pending.reply(respond, reply);
         }
     }
 
@@ -194,8 +194,12 @@ impl Actor {
         };
         live.failures = 0;
         let before = self.pending.rows.bytes_len();
+        let was_speculative = live.chain.current().is_some_and(|run| run.speculative.is_some());
+        for (key, task) in step.offers {
+            self.backlog.row(id, &key, task);
+        }
         let writes = !step.rows.is_empty();
-        let noted = self.note_rows(key, id, step.rows);
+        let mut noted = self.note_rows(key, id, step.rows);
         if writes && let Some(live) = self.chains.loaded(key) {
             live.in_flight = true;
             self.pending.touched.push(key.clone());
@@ -206,11 +210,15 @@ impl Actor {
             // The former chain goes first, so that settling copies nothing.
             live.chain = next;
             live.chain.settle();
+            noted.task_closed |= was_speculative && live.chain.current().is_none_or(|run| run.pending_task().is_none());
             let soft = machine::deadline(&live.chain).soft;
             self.deadlines.set_soft(key, soft);
         }
         if noted.history_grew {
             self.pending.grown.push(key.clone());
+        }
+        if !step.news.is_empty() {
+            self.settle_updates(key, id, step.news);
         }
         tracing::trace!(workflow = key.workflow_id(), bytes = self.pending.rows.bytes_len() - before, "step");
         Ok((step.reply, noted))
@@ -270,19 +278,16 @@ impl Actor {
         if claim.task.query_id != 0 {
             return self.claim_query(key, claim);
         }
-        let reply = match self.step(key, &chain, input, 0) {
-            Ok((reply, _)) => reply,
-            Err(_) => {
-                let outcome = Outcome::Retry;
-                return self.pending.release(Release::Claim { claim: Box::new(claim), outcome, delivery: None });
-            }
+        let Ok((reply, _)) = self.step(key, &chain, input, 0) else {
+            let outcome = Outcome::Retry;
+            return self.pending.release(Release::Claim { claim: Box::new(claim), outcome, delivery: None });
         };
         let (outcome, delivery) = match reply.kind {
             Some(ReplyKind::WorkflowTaskStarted(started)) => {
                 self.backlog.take(&chain.namespace_id, &task_key(&claim));
                 let queries = self.attach_queries(key, started.token.as_ref().map_or("", |token| &token.run_id));
                 let delivery = WorkflowDelivery { started: Some(started), events: None, queries };
-                (Outcome::Started, Some(Delivery::Workflow(delivery)))
+                (Outcome::Started, Some(Delivery::Workflow(Box::new(delivery))))
             }
             Some(ReplyKind::ActivityStarted(started)) => (Outcome::Started, Some(Delivery::Activity(started))),
             _ => {
@@ -299,7 +304,7 @@ impl Actor {
         let me = self.around.me;
         let delivery = self.queries.get_mut(id).filter(|query| !query.taken).map(|query| {
             query.taken = true;
-            Delivery::Query(QueryDelivery {
+            Delivery::Query(Box::new(QueryDelivery {
                 token: Some(QueryTaskToken {
                     namespace_id: query.chain.namespace_id.clone(),
                     workflow_id: query.chain.workflow_id.clone(),
@@ -314,7 +319,7 @@ impl Actor {
                 task_queue: query.route.task_queue.clone(),
                 // A worker that polls its sticky queue has the history.
                 events: query.on_sticky.then(Default::default),
-            })
+            }))
         });
         let outcome = if delivery.is_some() { Outcome::Started } else { Outcome::Stale };
         let delivery = delivery.map(|delivery| self.with_events_at_hand(key, delivery));
@@ -332,14 +337,14 @@ impl Actor {
             Err(error) => return drop(query.respond.send(Err(error))),
         };
         let Some(ReplyKind::QueryRoute(QueryRoute { run_id, route: Some(route) })) = reply.kind else {
-            return self.pending.release(Release::Reply { respond: query.respond, reply });
+            return self.pending.reply(query.respond, reply);
         };
         query.run_id = run_id;
         match route {
             query_route::Route::Rejected(rejected) => {
                 let response = QueryWorkflowResponse { query_rejected: Some(rejected), ..Default::default() };
                 let reply = reply::of(ReplyKind::Query(response));
-                self.pending.release(Release::Reply { respond: query.respond, reply });
+                self.pending.reply(query.respond, reply);
             }
             query_route::Route::Direct(route) => {
                 if self.queries.is_full() {
@@ -355,7 +360,7 @@ impl Actor {
                     let busy =
                         reply::busy_workflow("consistent query buffer is full, cannot accept new consistent queries");
                     let reply = reply::rejected(busy);
-                    return self.pending.release(Release::Reply { respond: query.respond, reply });
+                    return self.pending.reply(query.respond, reply);
                 }
                 live.queries.push(query);
             }
@@ -394,7 +399,7 @@ impl Actor {
             for query in answered {
                 let Some(result) = results.get(&query.id.to_string()).cloned() else { continue };
                 let reply = answer_of(result, &self.around.limits);
-                self.pending.release(Release::Reply { respond: query.respond, reply });
+                self.pending.reply(query.respond, reply);
             }
         }
         if !noted.task_closed {
@@ -412,12 +417,12 @@ impl Actor {
             Some(query) => {
                 let result = answer.completed_type();
                 let answer = queries::answer(result, answer.query_result, &answer.error_message, answer.failure);
-                self.pending.release(Release::Reply { respond: query.respond, reply: answer });
+                self.pending.reply(query.respond, answer);
                 reply::done()
             }
             None => reply::rejected(reply::not_found("query task not found, or already expired")),
         };
-        self.pending.release(Release::Reply { respond, reply });
+        self.pending.reply(respond, reply);
     }
 
     // ---------------------------------------------------------------- readers
@@ -438,7 +443,7 @@ impl Actor {
         };
         match self.chains.loaded(key) {
             Some(live) if waits && live.waiters.len() < WAITERS_MAX => live.waiters.push(waiter),
-            _ => self.pending.release(Release::Reply { respond: waiter.respond, reply }),
+            _ => self.pending.reply(waiter.respond, reply),
         }
     }
 }

@@ -157,6 +157,7 @@ impl Host {
             backlog,
             outbox,
             queries: Queries::new(first_query),
+            update_waits: Default::default(),
             events: mpsc::unbounded_channel(),
             expire_at: Instant::now(),
             // Not at once: a new leader has other things to do first.

@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! A chain is here when it was used lately or something depends on its memory (a soft start, a waiting
-//! query, a reader, an effect under way). Forgetting is by generations: what was not used during the
+//! query, an update, a reader, an effect under way). Forgetting is by generations: what was not used during the
 //! time that it took to fill the current one goes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -16,6 +16,7 @@ use super::history::covered;
 use super::mailbox::Mail;
 use super::queries::{Waiter, WaitingQuery};
 use super::rows::WrittenHistory;
+use super::updates::WaitingUpdate;
 
 /// Bytes of recent events kept for one chain.
 const RECENT_MAX: usize = 64 << 10;
@@ -27,6 +28,8 @@ pub struct Live {
     pub recent: Recent,
     /// Queries that ride with the next workflow task, or are with the current one.
     pub queries: Vec<WaitingQuery>,
+    /// Callers that wait for updates.
+    pub updates: Vec<WaitingUpdate>,
     /// Readers that wait for more events.
     pub waiters: Vec<Waiter>,
     /// Steps of this chain that failed one after another.
@@ -43,6 +46,7 @@ impl Live {
             chain,
             recent: Recent::default(),
             queries: Vec::new(),
+            updates: Vec::new(),
             waiters: Vec::new(),
             failures: 0,
             in_flight: false,
@@ -54,7 +58,8 @@ impl Live {
         self.in_flight
             || !self.queries.is_empty()
             || !self.waiters.is_empty()
-            || self.chain.runs.values().any(|run| run.soft_start.is_some())
+            || !self.updates.is_empty()
+            || self.chain.runs.values().any(|run| run.soft_start.is_some() || !run.admitted.is_empty())
     }
 }
 
@@ -143,11 +148,11 @@ impl Chains {
         }
     }
 
-    /// Runs whose workflow tasks are soft-started: the run's id and the chain's.
+    /// Runs whose durable workflow tasks are soft-started: the run's id and the chain's.
     pub fn soft_starts(&self) -> Vec<(String, ChainId)> {
         let live = self.young.values().chain(self.old.values()).filter_map(|entry| entry.live.as_deref());
         let runs = live.flat_map(|live| live.chain.runs.values().map(move |run| (live, run)));
-        runs.filter(|(_, run)| run.soft_start.is_some())
+        runs.filter(|(_, run)| run.soft_start.is_some() && run.speculative.is_none())
             .map(|(live, run)| (run.id.clone(), live.chain.id.clone()))
             .collect()
     }

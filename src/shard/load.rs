@@ -107,6 +107,9 @@ fn run_row(run_id: &str, row: RunRow<'_>, value: Bytes) -> Result<Row, DecodeErr
         RunRow::SignalRequest { request } => {
             Row::SignalRequest { run_id, request_id: request.into_owned(), seen: true }
         }
+        RunRow::Update { update } => {
+            Row::Update { run_id, update_id: update.into_owned(), update: Some(record::Update::decode(value)?.into()) }
+        }
     })
 }
 

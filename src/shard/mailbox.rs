@@ -127,13 +127,13 @@ impl Mailbox {
     ///
     /// # Errors
     /// The message itself when the lane is full.
-    pub fn push(&self, mail: Mail) -> Result<(), Mail> {
+    pub fn push(&self, mail: Mail) -> Result<(), Box<Mail>> {
         let lane = lane_of(&mail.body);
         {
             let mut lanes = self.inner.lanes.lock();
-            let Some(queue) = lanes.get_mut(lane as usize) else { return Err(mail) };
+            let Some(queue) = lanes.get_mut(lane as usize) else { return Err(Box::new(mail)) };
             if queue.len >= LANE_MAX {
-                return Err(mail);
+                return Err(Box::new(mail));
             }
             queue.push(mail);
         }
@@ -205,7 +205,9 @@ fn lane_of(body: &Body) -> Lane {
     };
     let Some(kind) = &input.kind else { return Lane::Reads };
     match kind {
-        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) => Lane::Reads,
+        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) | input::Kind::PollUpdate(_) => {
+            Lane::Reads
+        }
         input::Kind::Start(_)
         | input::Kind::SignalWithStart(_)
         | input::Kind::Signal(_)
@@ -217,6 +219,9 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::UnpauseActivity(_)
         | input::Kind::ResetActivity(_)
         | input::Kind::UpdateActivityOptions(_)
+        | input::Kind::Update(_)
+        | input::Kind::UpdateWithStart(_)
+        | input::Kind::Reset(_)
         | input::Kind::Purge(_)
         | input::Kind::Release(_) => Lane::Starts,
         input::Kind::CompleteWorkflowTask(_)

@@ -8,6 +8,7 @@
 //! commit.rs    what follows an applied batch        backlog.rs    tasks that wait, by queue
 //! live.rs      chains in memory                     outbox.rs     effects on other chains
 //! queries.rs   queries that wait for a worker       history.rs    reading events
+//! updates.rs   callers who wait for updates
 //! retention.rs closed runs that are old enough to go
 //! ```
 //!
@@ -34,6 +35,7 @@ mod outbox;
 mod queries;
 mod retention;
 mod rows;
+mod updates;
 mod visibility;
 
 use std::collections::BTreeMap;
@@ -305,8 +307,8 @@ impl Shards {
     }
 
     /// Nobody has the task that was started.
-    pub fn undelivered(&self, undelivered: Undelivered) {
-        let Undelivered { chain: Some(chain), undo, query_id } = undelivered else { return };
+    pub fn undelivered(&self, undelivered: Box<Undelivered>) {
+        let Undelivered { chain: Some(chain), undo, query_id } = *undelivered else { return };
         let Some(shard) = self.of_chain(&chain) else { return };
         if query_id != 0 {
             // A shard that is too busy lets the query time out.

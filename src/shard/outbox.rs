@@ -81,7 +81,7 @@ pub async fn deliver(around: Arc<Surroundings>, mailbox: Mailbox, sender: ChainI
     let (Some(target), Some(mut input)) = (send.target, send.input) else { return };
     input.origin = Some(Origin { sender: Some(sender.clone()), sequence });
     let reply = attempt(&around, &target, input).await;
-    let answer = Answer { sequence, run_id: send.run_id, reply: Some(reply) };
+    let answer = Answer { sequence, run_id: send.run_id, reply: Some(reply.into()) };
     let mut mail = Mail {
         chain: sender,
         body: Body::Input {
@@ -91,7 +91,7 @@ pub async fn deliver(around: Arc<Surroundings>, mailbox: Mailbox, sender: ChainI
         deadline: None,
     };
     while let Err(back) = mailbox.push(mail) {
-        mail = back;
+        mail = *back;
         tokio::time::sleep(PAUSE_MAX).await;
     }
 }

@@ -58,6 +58,10 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
             let key = Key::run(&run_id, RunRow::SignalRequest { request: Text::from(request_id.as_str()) });
             put_or_delete(slot, &key, seen.then_some(&()), batch);
         }
+        Row::Update { run_id, update_id, update } => {
+            let key = Key::run(&run_id, RunRow::Update { update: Text::from(update_id.as_str()) });
+            put_or_delete(slot, &key, update.as_deref(), batch);
+        }
         Row::History { run_id, first_event_id, events } => {
             return Some(write_history(slot, run_id, first_event_id, History { events }, batch));
         }

@@ -51,8 +51,19 @@ pub struct Tasks {
 struct Inner {
     threads: bool,
     stopped: AtomicBool,
-    running: Mutex<Vec<AbortHandle>>,
+    running: Mutex<Running>,
 }
+
+/// Tasks that can be aborted. A handle keeps the memory of its task, so those of finished ones are let go as soon as
+/// they may be half of all.
+#[derive(Debug, Default)]
+struct Running {
+    tasks: Vec<AbortHandle>,
+    prune_at: usize,
+}
+
+/// Below so many tasks the finished ones are not looked for.
+const PRUNE_MIN: usize = 64;
 
 impl Tasks {
     pub fn threaded() -> Self {
@@ -64,7 +75,7 @@ impl Tasks {
     }
 
     fn new(threads: bool) -> Self {
-        Self { inner: Arc::new(Inner { threads, stopped: AtomicBool::new(false), running: Mutex::new(Vec::new()) }) }
+        Self { inner: Arc::new(Inner { threads, stopped: AtomicBool::new(false), running: Mutex::default() }) }
     }
 
     /// Whether blocking work may have threads of its own.
@@ -90,11 +101,11 @@ impl Tasks {
         if self.inner.stopped.load(Ordering::Acquire) {
             handle.abort();
         } else {
-            // Forget the finished ones now and then, so that the list stays as long as what runs.
-            if running.len() == running.capacity() {
-                running.retain(|task| !task.is_finished());
+            if running.tasks.len() >= running.prune_at {
+                running.tasks.retain(|task| !task.is_finished());
+                running.prune_at = PRUNE_MIN.max(running.tasks.len() * 2);
             }
-            running.push(handle.abort_handle());
+            running.tasks.push(handle.abort_handle());
         }
         handle
     }
@@ -122,7 +133,7 @@ impl Tasks {
     pub fn stop(&self) {
         let mut running = self.inner.running.lock();
         self.inner.stopped.store(true, Ordering::Release);
-        for task in running.drain(..) {
+        for task in running.tasks.drain(..) {
             task.abort();
         }
     }

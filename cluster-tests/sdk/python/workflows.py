@@ -289,7 +289,72 @@ class Steady:
         return done
 
 
+@workflow.defn
+class Account:
+    """Is updated until it is closed; says what it holds then."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.closed = False
+        self.noted: list[str] = []
+
+    @workflow.run
+    async def run(self) -> int:
+        await workflow.wait_condition(lambda: self.closed and workflow.all_handlers_finished())
+        return self.held
+
+    @workflow.update
+    def deposit(self, amount: int) -> int:
+        self.held += amount
+        return self.held
+
+    @deposit.validator
+    def check_deposit(self, amount: int) -> None:
+        if amount <= 0:
+            raise ApplicationError("nothing to deposit")
+
+    @workflow.update
+    async def settle(self) -> int:
+        await workflow.wait_condition(lambda: self.closed)
+        return self.held
+
+    @workflow.signal
+    def note(self, text: str) -> None:
+        self.noted.append(text)
+
+    @workflow.signal
+    def close(self) -> None:
+        self.closed = True
+
+    @workflow.query
+    def balance(self) -> int:
+        return self.held
+
+    @workflow.query
+    def notes(self) -> list[str]:
+        return self.noted
+
+
+@workflow.defn
+class Hops:
+    """Continues as new after every update."""
+
+    def __init__(self) -> None:
+        self.hopped = False
+
+    @workflow.run
+    async def run(self, left: int) -> None:
+        await workflow.wait_condition(lambda: self.hopped and workflow.all_handlers_finished())
+        workflow.continue_as_new(left - 1)
+
+    @workflow.update
+    def hop(self) -> None:
+        self.hopped = True
+
+
 ALL = [
+    Account,
+    Hops,
     Greeting,
     Retries,
     Timeouts,

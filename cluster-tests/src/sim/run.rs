@@ -48,7 +48,9 @@ pub fn run(options: Options, trace: Option<&Path>) -> anyhow::Result<Outcome> {
         let void = phases(&world).await;
         reviver.abort();
         let panics = super::panics();
-        panics.into_iter().for_each(|panic| world.violated(format!("panic: {panic}")));
+        for panic in panics {
+            world.violated(format!("panic: {panic}"));
+        }
         let void = void.or_else(|| void_reason(&world)).filter(|_| !world.ledger.has_failed());
         Ok(Outcome {
             seed: world.options.seed,
@@ -90,7 +92,9 @@ async fn phases(world: &Arc<World>) -> Option<String> {
         nemesis::heal(world);
         b3_wakes::wait(world).await;
     }
-    crowd.into_iter().for_each(|task| task.abort());
+    for task in crowd {
+        task.abort();
+    }
     if !world.ledger.has_failed() {
         settle(world).await;
     }

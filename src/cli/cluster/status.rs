@@ -20,14 +20,8 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
-    while args.watch {
-        let text = match ask(&args.target).await {
-            Ok(view) => render(&view),
-            Err(error) => format!("{error:#}\n"),
-        };
-        // Clears the screen and begins at its top.
-        print!("\x1b[2J\x1b[H{text}");
-        tokio::time::sleep(WATCH_PAUSE).await;
+    if args.watch {
+        watch(&args.target).await;
     }
     let view = ask(&args.target).await?;
     match args.target.output {
@@ -35,6 +29,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
         Output::Table => print!("{}", render(&view)),
     }
     Ok(health::outcome(&view))
+}
+
+/// Shows the status until somebody ends the program.
+async fn watch(target: &Target) -> ! {
+    loop {
+        let text = match ask(target).await {
+            Ok(view) => render(&view),
+            Err(error) => format!("{error:#}\n"),
+        };
+        // Clears the screen and begins at its top.
+        print!("\x1b[2J\x1b[H{text}");
+        tokio::time::sleep(WATCH_PAUSE).await;
+    }
 }
 
 async fn ask(target: &Target) -> anyhow::Result<ClusterView> {

@@ -49,7 +49,6 @@ impl Model {
             last_batch_id: last.first().copied().unwrap_or(1),
             running: !state.closed,
             virtual_events,
-            ..HistoryEnd::default()
         }
     }
 }

@@ -18,7 +18,7 @@ pub async fn handle(
     let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::Describe(request), call.answer_by()).await? {
-        reply::Kind::Describe(response) => Ok(response),
+        reply::Kind::Describe(response) => Ok(*response),
         _ => Err(errors::unexpected_reply()),
     }
 }

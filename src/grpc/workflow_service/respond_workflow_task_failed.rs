@@ -21,7 +21,7 @@ pub async fn handle(
     // The opened token travels on in its place.
     request.task_token = Bytes::new();
     let chain = chain_id(&namespace.record, &token.workflow_id);
-    let input = input::Kind::FailWorkflowTask(FailWorkflowTask { token: Some(token), request: Some(request) });
+    let input = input::Kind::FailWorkflowTask(FailWorkflowTask { token: Some(token), request: Some(request.into()) });
     match edge.cluster().call(&chain, input, call.answer_by()).await? {
         reply::Kind::Done(_) => Ok(RespondWorkflowTaskFailedResponse {}),
         _ => Err(errors::unexpected_reply()),

@@ -21,7 +21,7 @@ pub async fn handle(
     }
     check::note_types(request.search_attributes.as_mut(), &namespace.record);
     let chain = chain_id(&namespace.record, &request.workflow_id);
-    let input = input::Kind::SignalWithStart(request);
+    let input = input::Kind::SignalWithStart(request.into());
     match edge.cluster().call(&chain, input, call.answer_by()).await? {
         reply::Kind::SignalWithStart(response) => Ok(response),
         _ => Err(errors::unexpected_reply()),

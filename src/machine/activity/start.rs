@@ -25,7 +25,7 @@ pub(crate) fn start_activity(mut draft: Draft<'_>, input: &StartActivity) -> Ste
         Ok(Claim::Repeated) => {
             let answer = started(&draft, run_id, id, None);
             return match answer {
-                Some(answer) => draft.unchanged(reply::of(ReplyKind::ActivityStarted(answer))),
+                Some(answer) => draft.unchanged(reply::of(ReplyKind::ActivityStarted(answer.into()))),
                 None => draft.reject(reply::activity_not_found()),
             };
         }
@@ -34,7 +34,7 @@ pub(crate) fn start_activity(mut draft: Draft<'_>, input: &StartActivity) -> Ste
     draft.begin_transition(run_id);
     take(&mut draft, run_id, id, poll);
     match started(&draft, run_id, id, None) {
-        Some(answer) => draft.finish(reply::of(ReplyKind::ActivityStarted(answer))),
+        Some(answer) => draft.finish(reply::of(ReplyKind::ActivityStarted(answer.into()))),
         None => draft.reject(reply::activity_not_found()),
     }
 }

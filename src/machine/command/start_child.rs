@@ -12,6 +12,7 @@ use bristlecone_proto::temporal::api::enums::v1::{
 };
 use bristlecone_proto::temporal::api::history::v1::StartChildWorkflowExecutionInitiatedEventAttributes;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
+use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use prost_types::Duration;
 
 use super::{CommandContext, CommandFailure, check_namespace, pending_limit};
@@ -40,24 +41,29 @@ pub(crate) fn apply(
     let event = Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(initiated.clone());
     let initiated_event_id = draft.add_command_event(&ctx.run_id, event, command.user_metadata.as_ref());
     ctx.children.insert(initiated.workflow_id.clone());
-    send(draft, &ctx.run_id, command, initiated_event_id, initiated);
+    send(draft, &ctx.run_id, initiated_event_id, initiated, command.user_metadata.clone());
     Ok(())
 }
 
-fn send(
+/// Asks the child's chain to start it.
+pub(crate) fn send(
     draft: &mut Draft<'_>,
     run_id: &str,
-    command: &Command,
     initiated_event_id: i64,
-    initiated: StartChildWorkflowExecutionInitiatedEventAttributes,
+    mut initiated: StartChildWorkflowExecutionInitiatedEventAttributes,
+    user_metadata: Option<UserMetadata>,
 ) {
     let run = draft.run(run_id);
+    let child_type = initiated.workflow_type.as_ref().map_or("", |t| &t.name);
+    if run.head.former_children.contains(&format!("{child_type}:{}", initiated.workflow_id)) {
+        initiated.set_workflow_id_reuse_policy(WorkflowIdReusePolicy::TerminateIfRunning);
+    }
     let itself = WorkflowExecution { workflow_id: draft.id().workflow_id.clone(), run_id: run_id.into() };
     let message = StartChild {
         parent: Some(RunRef { chain: Some(draft.id().clone()), run_id: run_id.into() }),
         initiated_event_id,
         root: Some(run.started.root_workflow_execution.clone().unwrap_or(itself)),
-        user_metadata: command.user_metadata.clone(),
+        user_metadata,
         request_id: ids::derived(run_id, initiated_event_id),
         priority: tasks::merge(run.head.priority.as_ref(), initiated.priority.as_ref()),
         attributes: Some(initiated),
@@ -65,7 +71,7 @@ fn send(
     let child = message.attributes.as_ref();
     let target =
         ChainId { workflow_id: child.map(|child| child.workflow_id.clone()).unwrap_or_default(), ..draft.id().clone() };
-    draft.send(run_id, target, Input { kind: Some(input::Kind::StartChild(message)), ..Input::default() });
+    draft.send(run_id, target, Input { kind: Some(input::Kind::StartChild(message.into())), ..Input::default() });
 }
 
 fn initiated(

@@ -96,6 +96,7 @@ impl Draft<'_> {
                 if !self.run(&run_id).has_started_task() {
                     self.flush_buffer(&run_id);
                 }
+                self.schedule_task_for_updates(&run_id);
             }
             self.end_batch(&run_id);
         }

@@ -112,6 +112,9 @@ impl Draft<'_> {
             let request_id = request_id.clone();
             rows.push(Row::SignalRequest { run_id: run_id(), request_id, seen: seen.is_some() });
         }
+        for (update_id, update) in run.updates.writes() {
+            rows.push(Row::Update { run_id: run_id(), update_id: update_id.clone(), update });
+        }
         self.task_rows(before, run, rows);
         self.visibility_row(before, run, rows);
     }

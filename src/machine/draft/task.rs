@@ -150,7 +150,7 @@ pub(crate) fn normal_queue(run: &Run) -> &str {
 }
 
 /// Attempts from the fourth on get ever more time, instead of being delayed.
-fn start_to_close_timeout(run: &Run, attempt: i32, limits: &Limits) -> Duration {
+pub(super) fn start_to_close_timeout(run: &Run, attempt: i32, limits: &Limits) -> Duration {
     const FREE_ATTEMPTS: i32 = 3;
     const FIRST_EXTRA_MS: i64 = 5_000;
     const NANOS_PER_MS: i64 = 1_000_000;

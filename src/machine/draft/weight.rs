@@ -49,6 +49,7 @@ impl Draft<'_> {
         moved.rows(&run.external_signals);
         moved.rows(&run.external_cancels);
         moved.rows(&run.buffered);
+        moved.rows(&run.updates);
         for (request_id, before, now) in run.signal_requests.changes() {
             moved.row(before.map_or(0, |()| bytes(request_id.len())), now.map_or(0, |()| bytes(request_id.len())));
         }
@@ -72,6 +73,7 @@ pub(crate) fn weight(run: &Run) -> i64 {
         + rows(&run.external_signals)
         + rows(&run.external_cancels)
         + rows(&run.buffered)
+        + rows(&run.updates)
         + requests
         + bytes(run.fields.encoded_len())
 }

@@ -41,6 +41,7 @@ fn close(run: &mut Run, event: &HistoryEvent, status: Status, successor_run_id: 
     run.head.sticky = None;
     run.head.first_task_backoff_until = None;
     run.soft_start = None;
+    run.speculative = None;
     clear(&mut run.activities);
     clear(&mut run.timers);
     clear(&mut run.children);

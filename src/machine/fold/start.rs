@@ -2,6 +2,7 @@
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
@@ -46,7 +47,8 @@ pub fn assemble(
     Some(Run {
         id: id.to_string(),
         started: Arc::new(started.clone()),
-        start_time: event.event_time.as_ref().map_or(0, nanos),
+        start_time: head.reset_start_time.as_ref().or(event.event_time.as_ref()).map_or(0, nanos),
+        first_event_time: event.event_time.as_ref().map_or(0, nanos),
         links: event.links.clone().into(),
         user_metadata: event.user_metadata.clone().map(Arc::new),
         head,
@@ -58,10 +60,13 @@ pub fn assemble(
         external_cancels: Rows::default(),
         buffered: Rows::default(),
         signal_requests: Rows::default(),
+        updates: Rows::default(),
         activity_ids: Rows::default(),
         timer_ids: Rows::default(),
         due: Rows::default(),
         soft_start: None,
+        admitted: Vec::new(),
+        speculative: None,
     })
 }
 
@@ -73,7 +78,7 @@ pub fn first_event(run: &Run) -> HistoryEvent {
         task_id: 1,
         links: run.links.to_vec(),
         user_metadata: run.user_metadata.as_deref().cloned(),
-        ..event::new(run.start_time, attributes)
+        ..event::new(run.first_event_time, attributes)
     }
 }
 

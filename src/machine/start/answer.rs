@@ -69,19 +69,24 @@ pub fn attached(draft: &Draft<'_>, request: &StartWorkflowExecutionRequest) -> R
 }
 
 /// The open run is what the caller gets.
-pub fn existing(draft: &Draft<'_>, run_id: &str) -> Reply {
-    of(StartWorkflowExecutionResponse {
+pub fn existing(draft: &Draft<'_>, run_id: &str) -> StartWorkflowExecutionResponse {
+    StartWorkflowExecutionResponse {
         run_id: run_id.to_string(),
         first_execution_run_id: draft.run(run_id).started.first_execution_run_id.clone(),
         started: false,
         status: WorkflowExecutionStatus::Running.into(),
         eager_workflow_task: None,
         link: Some(to_first_event(draft, run_id)),
-    })
+    }
 }
 
-fn of(response: StartWorkflowExecutionResponse) -> Reply {
-    crate::reply::of(reply::Kind::Start(response))
+/// A run was started, and its first workflow task goes to whoever polls.
+pub fn newly_started(draft: &Draft<'_>, run_id: &str) -> StartWorkflowExecutionResponse {
+    StartWorkflowExecutionResponse { started: true, ..existing(draft, run_id) }
+}
+
+pub fn of(response: StartWorkflowExecutionResponse) -> Reply {
+    crate::reply::of(reply::Kind::Start(response.into()))
 }
 
 /// Run id, first run id and status of the current run.

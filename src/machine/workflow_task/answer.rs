@@ -16,7 +16,7 @@ use crate::stamp::nanos;
 
 /// Of a start that is in memory only.
 pub(crate) fn of_soft_start(chain: &ChainId, run: &Run, soft: &SoftStart) -> Option<WorkflowTaskStarted> {
-    let task = run.head.workflow_task.as_ref()?;
+    let task = run.pending_task()?;
     Some(of(chain, run, task, &soft.started_event, true))
 }
 
@@ -33,7 +33,8 @@ fn of(
     started_event: &HistoryEvent,
     is_soft: bool,
 ) -> WorkflowTaskStarted {
-    let is_sticky = run.head.sticky.is_some();
+    // A speculative task that left the sticky queue has not moved the run.
+    let is_sticky = run.head.sticky.is_some() && (run.speculative.is_none() || is_sticky(task));
     let token = WorkflowTaskToken {
         namespace_id: chain.namespace_id.clone(),
         workflow_id: chain.workflow_id.clone(),
@@ -54,17 +55,23 @@ fn of(
         attempt: task.attempt,
         first_event_id: if is_sticky { run.head.previous_started_event_id + 1 } else { 1 },
         next_event_id: run.head.next_event_id,
-        virtual_events: virtual_events(task, started_event, is_soft),
+        virtual_events: virtual_events(run, task, started_event, is_soft),
         task_queue: normal_queue(run).into(),
         scheduled_time: task.scheduled_time,
         started_time: started_event.event_time,
+        messages: Vec::new(),
     }
 }
 
-/// Events of the task that stand in no row: of a repeated attempt both, else the started event of a
-/// soft start.
-fn virtual_events(task: &record::WorkflowTask, started_event: &HistoryEvent, is_soft: bool) -> Vec<HistoryEvent> {
-    if task.attempt > 1 {
+/// Events of the task that stand in no row: of a repeated attempt or a speculative task both, else the
+/// started event of a soft start.
+fn virtual_events(
+    run: &Run,
+    task: &record::WorkflowTask,
+    started_event: &HistoryEvent,
+    is_soft: bool,
+) -> Vec<HistoryEvent> {
+    if task.attempt > 1 || run.speculative.is_some() {
         vec![scheduled_event(task), started_event.clone()]
     } else if is_soft {
         vec![started_event.clone()]

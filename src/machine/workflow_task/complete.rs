@@ -31,20 +31,22 @@ use crate::command::{self, CommandContext, CommandFailure};
 use crate::draft::Draft;
 use crate::stamp::nanos;
 use crate::validate::failure;
-use crate::{Step, activity, close, event, reply};
+use crate::{Step, activity, close, event, reply, update};
 
 pub(crate) fn complete_workflow_task(mut draft: Draft<'_>, input: &CompleteWorkflowTask) -> Step {
     let (Some(token), Some(request)) = (&input.token, &input.request) else {
         return draft.reject(reply::invalid_argument("Request is nil."));
     };
+    if leaves_no_trace(&draft, token, request) {
+        return drop_speculative(draft, token, request);
+    }
     if let Err(rejection) = admit(&mut draft, token, request) {
         return draft.reject(rejection);
     }
     let Some(task) = draft.run(&token.run_id).head.workflow_task.clone() else {
         return draft.reject(reply::workflow_task_not_found());
     };
-    let is_heartbeat =
-        request.force_create_new_workflow_task && request.commands.is_empty() && request.messages.is_empty();
+    let is_heartbeat = is_heartbeat(request);
     if is_heartbeat && is_overdue(&draft, &task) {
         return heartbeat_timeout(draft, &token.run_id);
     }
@@ -96,7 +98,7 @@ fn heartbeat_timeout(mut draft: Draft<'_>, run_id: &str) -> Step {
     draft.schedule_workflow_task(run_id);
     let failed = Some(reply::not_found("workflow task heartbeat timeout"));
     let completed = WorkflowTaskCompleted { failed, another_task: true, run_id: run_id.into(), ..Default::default() };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// Writes the completion and the commands.
@@ -123,21 +125,57 @@ fn carry_out(
         activity_canceled: false,
         children: BTreeSet::new(),
         eager_activities: Vec::new(),
+        messages: request.messages.clone(),
     };
     for command in &request.commands {
         command::apply(draft, &mut ctx, command)?;
     }
-    if let Some(message) = request.messages.first() {
-        return Err(CommandFailure::new(
-            Cause::BadUpdateWorkflowExecutionMessage,
-            format!(
-                "update {} wasn't found on the server. This is most likely a transient error which will be \
-                 resolved automatically by retries",
-                message.protocol_instance_id
-            ),
-        ));
+    for message in core::mem::take(&mut ctx.messages) {
+        update::message::apply(draft, run_id, &message)?;
+    }
+    if !is_heartbeat(request) && draft.run(run_id).is_running() {
+        draft.reject_unprocessed_updates(run_id);
     }
     Ok(ctx)
+}
+
+/// Whether a speculative task was completed in vain: it only rejected updates, and the worker forgets it.
+fn leaves_no_trace(draft: &Draft<'_>, token: &WorkflowTaskToken, request: &Request) -> bool {
+    const WORKFLOW_TASK_EVENTS: i64 = 2;
+    let Some(run) = draft.get(&token.run_id).filter(|run| token::names_speculative(run, token)) else { return false };
+    let forgets_events = request.capabilities.as_ref().is_some_and(|c| c.discard_speculative_workflow_task_with_events);
+    let most = if forgets_events { draft.at().limits.speculative_events_max } else { 0 };
+    request.commands.is_empty()
+        && !request.force_create_new_workflow_task
+        && run.head.next_event_id <= run.head.previous_started_event_id + WORKFLOW_TASK_EVENTS + most
+        && request.messages.iter().all(update::message::is_rejection)
+}
+
+/// The worker goes back to where it was before the task.
+fn drop_speculative(mut draft: Draft<'_>, token: &WorkflowTaskToken, request: &Request) -> Step {
+    let run_id = &token.run_id;
+    for message in &request.messages {
+        if let Err(failure) = update::message::apply(&mut draft, run_id, message) {
+            let Some(task) = draft.run(run_id).pending_task().cloned() else {
+                return draft.reject(reply::workflow_task_not_found());
+            };
+            return fail(draft.restart(), token, request, &task, &failure);
+        }
+    }
+    draft.reject_unprocessed_updates(run_id);
+    draft.drop_speculative_task(run_id);
+    draft.schedule_task_for_updates(run_id);
+    let completed = WorkflowTaskCompleted {
+        reset_history_event_id: draft.run(run_id).head.previous_started_event_id,
+        run_id: run_id.clone(),
+        ..WorkflowTaskCompleted::default()
+    };
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
+}
+
+/// The worker only wants to keep its task.
+fn is_heartbeat(request: &Request) -> bool {
+    request.force_create_new_workflow_task && request.commands.is_empty() && request.messages.is_empty()
 }
 
 /// A repeated attempt gets its scheduled and started events now, as the worker saw them. Returns the ids
@@ -223,7 +261,7 @@ fn conclude(
         run_id: run_id.clone(),
         ..WorkflowTaskCompleted::default()
     };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// The worker gets the next workflow task with the answer; it has the history up to this one.
@@ -233,6 +271,7 @@ fn start_next(draft: &mut Draft<'_>, run_id: &str, request: &Request) -> Option<
     let run = draft.run(run_id);
     let mut started = answer::of_hard_start(draft.id(), run)?;
     started.first_event_id = run.head.previous_started_event_id + 1;
+    started.messages = update::send(draft, run_id, started.started_event_id, is_heartbeat(request));
     Some(started)
 }
 
@@ -248,11 +287,13 @@ fn fail(
     let run_id = &token.run_id;
     let text = refused.text();
     if task.attempt > 1 && refused.cause != Cause::UnhandledCommand {
-        return draft.reject(reply::invalid_argument(text));
+        draft.abort_sent_updates(run_id);
+        return draft.finish(reply::rejected(reply::invalid_argument(text)));
     }
     if let Err(rejection) = token::accept(&mut draft, token) {
         return draft.reject(rejection);
     }
+    draft.abort_sent_updates(run_id);
     let failure = failure::server(&text, false);
     draft.fail_workflow_task(run_id, refused.cause, Some(failure), &request.identity, &request.binary_checksum);
     if refused.terminate {
@@ -266,7 +307,7 @@ fn fail(
         run_id: run_id.clone(),
         ..WorkflowTaskCompleted::default()
     };
-    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed)))
+    draft.finish(reply::of(Kind::WorkflowTaskCompleted(completed.into())))
 }
 
 /// What the workflow asks for will never fit: it ends.

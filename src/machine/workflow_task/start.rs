@@ -6,7 +6,7 @@
 
 use alloc::string::ToString;
 
-use bristlecone_proto::chain::{Poll, Rejection, Reply, StartWorkflowTask, reply::Kind};
+use bristlecone_proto::chain::{Poll, Rejection, Reply, StartWorkflowTask, WorkflowTaskStarted, reply::Kind};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::WorkerVersionStamp;
 use bristlecone_proto::temporal::api::enums::v1::{SuggestContinueAsNewReason, TaskQueueKind, WorkerVersioningMode};
@@ -16,8 +16,8 @@ use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowTaskSt
 use super::answer::{of_hard_start, of_soft_start};
 use crate::chain::{Run, SoftStart};
 use crate::draft::Draft;
-use crate::stamp::Stamp;
-use crate::{Step, event, reply};
+use crate::stamp::{Stamp, duration_nanos};
+use crate::{Step, event, reply, update};
 
 pub(crate) fn start_workflow_task(draft: Draft<'_>, input: &StartWorkflowTask) -> Step {
     let Some(poll) = &input.poll else { return draft.reject(reply::invalid_argument("Poll is not set.")) };
@@ -28,15 +28,16 @@ pub(crate) fn start_workflow_task(draft: Draft<'_>, input: &StartWorkflowTask) -
     let run = draft.run(&input.run_id);
     if let Some(soft) = &run.soft_start {
         let repeated = (soft.request_id == poll.request_id).then(|| of_soft_start(draft.id(), run, soft)).flatten();
-        return answer_again(draft, repeated);
+        return answer_again(draft, &input.run_id, repeated);
     }
     if task.started_event_id != 0 {
         let repeated = (task.request_id == poll.request_id).then(|| of_hard_start(draft.id(), run)).flatten();
-        return answer_again(draft, repeated);
+        return answer_again(draft, &input.run_id, repeated);
     }
     let from_sticky = poll.queue.as_ref().is_some_and(|queue| queue.kind() == TaskQueueKind::Sticky);
     let polled = poll.queue.as_ref().map_or("", |queue| &queue.name);
-    let moves_to_normal_queue = run.head.sticky.as_ref().is_some_and(|sticky| sticky.queue != polled);
+    let durable = run.speculative.is_none();
+    let moves_to_normal_queue = durable && run.head.sticky.as_ref().is_some_and(|sticky| sticky.queue != polled);
     if from_sticky && run.head.sticky.is_none() {
         return draft.reject(reply::not_found("rejecting sticky poller because workflow has moved to normal queue"));
     }
@@ -55,7 +56,7 @@ fn waiting<'a>(draft: &'a Draft<'_>, input: &StartWorkflowTask) -> Result<&'a re
     if !run.is_running() {
         return Err(reply::workflow_completed());
     }
-    let task = run.head.workflow_task.as_ref().filter(|task| task.scheduled_event_id == input.scheduled_event_id);
+    let task = run.pending_task().filter(|task| task.scheduled_event_id == input.scheduled_event_id);
     let task = task.ok_or_else(reply::workflow_task_not_found)?;
     if input.stamp != run.head.workflow_task_stamp || input.attempt != task.attempt {
         return Err(reply::not_found("Workflow task stamp mismatch"));
@@ -63,9 +64,12 @@ fn waiting<'a>(draft: &'a Draft<'_>, input: &StartWorkflowTask) -> Result<&'a re
     Ok(task)
 }
 
-fn answer_again(draft: Draft<'_>, started: Option<bristlecone_proto::chain::WorkflowTaskStarted>) -> Step {
+fn answer_again(draft: Draft<'_>, run_id: &str, started: Option<WorkflowTaskStarted>) -> Step {
     match started {
-        Some(started) => draft.unchanged(reply::of(Kind::WorkflowTaskStarted(started))),
+        Some(mut started) => {
+            started.messages = update::sent(draft.run(run_id), started.started_event_id);
+            draft.unchanged(reply::of(Kind::WorkflowTaskStarted(started.into())))
+        }
         None => draft.reject(reply::not_found("Workflow task already started.")),
     }
 }
@@ -73,8 +77,13 @@ fn answer_again(draft: Draft<'_>, started: Option<bristlecone_proto::chain::Work
 fn start_soft(mut draft: Draft<'_>, input: &StartWorkflowTask, poll: &Poll) -> Step {
     const NANOS_PER_MS: i64 = 1_000_000;
     let now = draft.now();
-    let harden_by = now.saturating_add(draft.at().limits.soft_start_ms_max.saturating_mul(NANOS_PER_MS));
     let run = draft.run(&input.run_id);
+    // A speculative task is written only when it has to be: its worker's silence ends it.
+    let soft_for = match &run.speculative {
+        Some(task) => duration_nanos(task.start_to_close_timeout.as_ref()),
+        None => draft.at().limits.soft_start_ms_max.saturating_mul(NANOS_PER_MS),
+    };
+    let harden_by = now.saturating_add(soft_for);
     let started_event = started_event(draft.at(), run, &poll.request_id, &poll.identity, version_of(poll));
     let soft = SoftStart {
         started_event,
@@ -84,11 +93,12 @@ fn start_soft(mut draft: Draft<'_>, input: &StartWorkflowTask, poll: &Poll) -> S
         harden_by,
         transitions: run.head.transitions,
     };
-    let Some(started) = of_soft_start(draft.id(), run, &soft) else {
+    let Some(mut started) = of_soft_start(draft.id(), run, &soft) else {
         return draft.reject(reply::workflow_task_not_found());
     };
     draft.soft_mut(&input.run_id).soft_start = Some(soft);
-    draft.finish(reply::of(Kind::WorkflowTaskStarted(started)))
+    started.messages = update::send(&mut draft, &input.run_id, started.started_event_id, false);
+    draft.finish(reply::of(Kind::WorkflowTaskStarted(started.into())))
 }
 
 /// The start changes the run besides: it leaves its sticky queue, or a repeated attempt becomes a first
@@ -111,13 +121,16 @@ fn start_hard(
         draft.schedule_workflow_task_of(run_id, original);
     }
     start_now(&mut draft, run_id, &poll.request_id, &poll.identity, version_of(poll));
-    let started = hard_answer(&draft, run_id);
+    let started = hard_answer(&mut draft, run_id);
     draft.finish(started)
 }
 
-fn hard_answer(draft: &Draft<'_>, run_id: &str) -> Reply {
+fn hard_answer(draft: &mut Draft<'_>, run_id: &str) -> Reply {
     match of_hard_start(draft.id(), draft.run(run_id)) {
-        Some(started) => reply::of(Kind::WorkflowTaskStarted(started)),
+        Some(mut started) => {
+            started.messages = update::send(draft, run_id, started.started_event_id, false);
+            reply::of(Kind::WorkflowTaskStarted(started.into()))
+        }
         None => reply::rejected(reply::workflow_task_not_found()),
     }
 }
@@ -155,9 +168,9 @@ fn started_event(
     identity: &str,
     worker_version: Option<WorkerVersionStamp>,
 ) -> HistoryEvent {
-    let task = run.head.workflow_task.as_ref();
+    let task = run.pending_task();
     let scheduled_event_id = task.map_or(0, |task| task.scheduled_event_id);
-    let is_virtual = task.is_some_and(|task| task.attempt > 1);
+    let is_virtual = run.speculative.is_some() || task.is_some_and(|task| task.attempt > 1);
     let event_id = if is_virtual { scheduled_event_id + 1 } else { run.head.next_event_id };
     let mut reasons = alloc::vec::Vec::new();
     if run.head.history_size >= at.limits.history_bytes_suggest {
@@ -165,6 +178,10 @@ fn started_event(
     }
     if run.head.next_event_id >= at.limits.history_events_suggest {
         reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents.into());
+    }
+    let most = at.limits.updates_suggest;
+    if most > 0 && run.admitted.len() + run.updates.len() >= most {
+        reasons.push(SuggestContinueAsNewReason::TooManyUpdates.into());
     }
     let attributes = WorkflowTaskStartedEventAttributes {
         scheduled_event_id,

@@ -7,7 +7,8 @@ use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use crate::draft::Draft;
 use crate::fold;
 
-/// Nobody took the task from its sticky queue: it goes to the normal queue.
+/// Nobody took the task from its sticky queue, or one for updates from whatever queue: another one goes to
+/// the normal queue.
 pub(crate) fn schedule_to_start(draft: &mut Draft<'_>, run_id: &str) {
     let Some(task) = &draft.run(run_id).head.workflow_task else { return };
     if task.started_event_id != 0 {

@@ -14,6 +14,13 @@ pub(crate) fn accept(draft: &mut Draft<'_>, token: &WorkflowTaskToken) -> Result
     let Some(run) = draft.get(run_id) else {
         return Err(reply::workflow_not_found(&draft.id().workflow_id, run_id));
     };
+    if run.speculative.is_some() {
+        if !names_speculative(run, token) {
+            return Err(reply::workflow_task_not_found());
+        }
+        draft.begin_transition(run_id);
+        return Ok(());
+    }
     if names_durable_start(run, token) {
         draft.begin_transition(run_id);
         return Ok(());
@@ -22,6 +29,12 @@ pub(crate) fn accept(draft: &mut Draft<'_>, token: &WorkflowTaskToken) -> Result
     draft.soft_mut(run_id).soft_start = Some(soft);
     draft.begin_transition(run_id);
     Ok(())
+}
+
+/// Whether the token is that of the start of the speculative task. One of an earlier leader never is.
+pub(crate) fn names_speculative(run: &Run, token: &WorkflowTaskToken) -> bool {
+    let started = run.soft_start.as_ref().filter(|_| run.speculative.is_some()).map(|soft| &soft.started_event);
+    started.is_some() && started == token.started_event.as_ref()
 }
 
 fn names_durable_start(run: &Run, token: &WorkflowTaskToken) -> bool {

@@ -141,7 +141,7 @@ async fn pair(net: &Net) -> (Node, Node) {
 pub(super) fn read(words: &str, padding: u64) -> Request {
     let chain = ChainId { workflow_id: words.into(), ..ChainId::default() };
     let call = ChainCall { chain: Some(chain), generation: padding, ..ChainCall::default() };
-    Request { timeout_ms: 0, kind: Some(request::Kind::Chain(call)) }
+    Request { timeout_ms: 0, kind: Some(request::Kind::Chain(call.into())) }
 }
 
 fn status() -> Request {

@@ -76,7 +76,9 @@ pub(super) fn recover(files: &Files, found: Vec<Arc<SegmentFile>>, options: LogO
         spares.push(torn.file);
     }
     spares.extend(claims.into_values().map(|claim| claim.file));
-    spares.into_iter().for_each(|spare| files.give_back(spare));
+    for spare in spares {
+        files.give_back(spare);
+    }
     Ok(Recovered { state, chain })
 }
 

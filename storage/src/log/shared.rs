@@ -126,7 +126,9 @@ impl Shared {
         };
         tracing::error!(%error, "the log stopped");
         let hooks = std::mem::take(&mut *self.hooks.lock());
-        hooks.into_iter().for_each(|hook| hook(error));
+        for hook in hooks {
+            hook(error);
+        }
         for done in first.into_iter().chain(waiting) {
             done(Err(error.clone()));
         }

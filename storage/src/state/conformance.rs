@@ -145,6 +145,9 @@ fn scans_keep_to_their_range(subject: &mut dyn Subject) {
     assert_eq!(scan(&range("aa", "b"), Direction::Forward, 9), [""; 0]);
     assert_eq!(scan(&range("d", "a"), Direction::Forward, 9), [""; 0], "an empty range has no rows");
     assert_eq!(scan(&KeyRange::one(&b"b"[..]), Direction::Forward, 9), ["b"]);
+    assert!(!store.is_surely_empty(&range("b", "d")), "rows of before and after the flush");
+    assert!(!store.is_surely_empty(&range("c", "d")), "a row that is on disk only");
+    assert!(store.is_surely_empty(&range("e", "f")), "beyond all rows");
 }
 
 fn pages_keep_to_their_limits(subject: &mut dyn Subject) {

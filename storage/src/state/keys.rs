@@ -129,6 +129,8 @@ tagged! {
         0x15 => Buffered { arrival: i64 },
         /// No value: the run has taken a signal with this request id.
         0x16 => SignalRequest { request: Text<'a> },
+        /// `Update`, by update id.
+        0x17 => Update { update: Text<'a> },
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -412,7 +412,7 @@ fn flip(row: Option<&mut Row>, bit: usize) -> bool {
     true
 }
 
-fn write_file(files: &dyn Vfs, directory: &Path, path: &PathBuf, bytes: &[u8]) -> std::io::Result<()> {
+fn write_file(files: &dyn Vfs, directory: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let file = files.open(path, Open::Create)?;
     file.truncate(0)?;
     file.write_at(bytes, 0)?;

@@ -155,6 +155,19 @@ impl RocksStore {
         walk(rows, direction, visit).map_err(|error| self.read_failed(error))
     }
 
+    fn is_surely_empty_with(&self, mut options: ReadOptions, range: &KeyRange) -> bool {
+        if self.check_running().is_err() {
+            return false;
+        }
+        options.set_read_tier(ReadTier::BlockCache);
+        options.set_iterate_lower_bound(&range.start[..]);
+        options.set_iterate_upper_bound(&range.end[..]);
+        let mut rows = self.db.raw_iterator_opt(options);
+        rows.seek_to_first();
+        // What is not in memory ends the iteration with a status of its own.
+        !rows.valid() && rows.status().is_ok()
+    }
+
     fn flush_now(&self) -> Result<()> {
         self.db.flush().map_err(|error| self.write_failed(error))?;
         let failures = self.property(properties::BACKGROUND_ERRORS)?;
@@ -223,6 +236,10 @@ impl Read for RocksStore {
 
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         self.scan_with(ReadOptions::default(), range, direction, visit)
+    }
+
+    fn is_surely_empty(&self, range: &KeyRange) -> bool {
+        self.is_surely_empty_with(ReadOptions::default(), range)
     }
 }
 
@@ -336,6 +353,12 @@ impl Read for RocksView<'_> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
         self.store.scan_with(options, range, direction, visit)
+    }
+
+    fn is_surely_empty(&self, range: &KeyRange) -> bool {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        self.store.is_surely_empty_with(options, range)
     }
 }
 

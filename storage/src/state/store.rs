@@ -35,6 +35,17 @@ pub trait Read: Debug + Send {
     /// Shows the rows of the range in order until the visitor breaks. The rows are those of one moment.
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()>;
 
+    /// Whether the range surely holds no rows, told from memory alone: `false` when that takes the disk, or when a
+    /// read fails (which the next one tells).
+    fn is_surely_empty(&self, range: &KeyRange) -> bool {
+        let mut empty = true;
+        let scanned = self.scan(range, Direction::Forward, &mut |_, _| {
+            empty = false;
+            ControlFlow::Break(())
+        });
+        scanned.is_ok() && empty
+    }
+
     /// Collects rows of the range in order, up to a limit.
     fn page(&self, range: &KeyRange, direction: Direction, limit: Limit) -> Result<Page> {
         let mut page = Page::default();

@@ -35,6 +35,8 @@ pub fn shown(world: &World, workflow_id: &str, run_id: &str, events: &[HistoryEv
     }
     // Whoever opens another run learns of it here.
     drop(known);
-    wrong.into_iter().for_each(|what| world.violated(what));
+    for what in wrong {
+        world.violated(what);
+    }
     b6_timers::check(world, run_id, settled);
 }

@@ -44,7 +44,9 @@ pub fn check(world: &World, run_id: &str, events: &[HistoryEvent]) {
         }
     }
     drop(known);
-    wrong.into_iter().for_each(|what| world.violated(what));
+    for what in wrong {
+        world.violated(what);
+    }
 }
 
 fn nanos(event: &HistoryEvent) -> i128 {

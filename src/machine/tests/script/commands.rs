@@ -5,6 +5,8 @@
 //! | `advance 5s` | lets time go by |
 //! | `wake`, `failover`, `limit name=value` | wakes the chain; forgets what is in memory only; changes a limit |
 //! | `start`, `signal-with-start`, `signal`, `cancel`, `terminate`, `delete`, `purge` | clients |
+//! | `update u1 [wait=accepted]`, `poll-update u1`, `update-with-start u1` | clients; the script sees the first answer, and later what the step tells of updates |
+//! | `reset event=4 [exclude=signal,update]` | a client |
 //! | `describe`, `history`, `query`, `reset-sticky` | clients |
 //! | `take q as=p1 [sticky]`, `undo p1`, `harden`, `sticky-unavailable` | a poll takes the workflow task of a queue (`poll=`: polling another) |
 //! | `complete p1`, `fail p1` | the worker answers; indented lines are its commands (`worker.rs`) |
@@ -28,6 +30,7 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use bristlecone_proto::temporal::api::enums::v1::TaskQueueKind;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::update::v1::{Input as UpdateInput, Meta, Request};
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Duration;
@@ -138,14 +141,14 @@ impl Commands {
     /// The task that waits in the backlog of the queue that is the second word; `task=` picks one by the
     /// id of its scheduled event.
     fn offered(&self, line: &Line, kind: TaskKind) -> (TaskKey, record::Task) {
-        let store = self.shell.store(&line.or("id", "wf")).expect("the workflow is known");
+        let tasks = self.shell.offered(&line.or("id", "wf"));
         let wanted = line.number("task");
-        let found = store.tasks.iter().find(|(key, _)| {
+        let found = tasks.iter().find(|(key, _)| {
             key.kind == kind
                 && key.queue == line.what()
                 && wanted.is_none_or(|scheduled| key.scheduled_event_id == scheduled)
         });
-        let (key, task) = found.unwrap_or_else(|| panic!("no task for {line:?}: {:?}", store.tasks));
+        let (key, task) = found.unwrap_or_else(|| panic!("no task for {line:?}: {tasks:?}"));
         (key.clone(), task.clone())
     }
 
@@ -203,7 +206,7 @@ impl Commands {
         match &outcome.reply.kind {
             Some(reply::Kind::WorkflowTaskStarted(started)) => self.keep_task(&name, started),
             Some(reply::Kind::ActivityStarted(started)) => {
-                self.activities.insert(name, started.clone());
+                self.activities.insert(name, (**started).clone());
             }
             Some(reply::Kind::WorkflowTaskCompleted(completed)) => {
                 if let Some(next) = &completed.next {
@@ -248,7 +251,7 @@ impl Commands {
         let (sender, sequence, _) = self.shell.outbox().into_iter().find(fits).expect("a row waits");
         let run_id = self.shell.chain(&sender).and_then(|chain| Some(chain.sends.get(&sequence)?.run_id.clone()));
         let (target, outcome) = self.shell.deliver(&sender, sequence);
-        let reply = Some(outcome.reply.clone());
+        let reply = Some(outcome.reply.clone().into());
         let answer = Answer { sequence, run_id: run_id.unwrap_or_default(), reply };
         let printed = format!("{sender} ⇒ {target}\n{}", print::outcome(&outcome, &mut self.names));
         self.delivered = Some((sender, target, answer));
@@ -270,6 +273,10 @@ impl Commands {
             "state_bytes_max" => limits.state_bytes_max = number,
             "transaction_bytes_max" => limits.transaction_bytes_max = number,
             "callbacks_max" => limits.callbacks_max = number as usize,
+            "updates_in_flight_max" => limits.updates_in_flight_max = number as usize,
+            "updates_in_flight_bytes_max" => limits.updates_in_flight_bytes_max = number as usize,
+            "updates_max" => limits.updates_max = number as usize,
+            "updates_suggest" => limits.updates_suggest = number as usize,
             "pending_max" => limits.pending_max = number as usize,
             "eager_activities" => limits.eager_activities = number != 0,
             "activity_failure_bytes_max" => limits.activity_failure_bytes_max = number as usize,
@@ -293,6 +300,14 @@ pub fn payload(text: &str) -> Payload {
     let encoding: &'static [u8] = if text.is_empty() { b"binary/null" } else { b"json/plain" };
     let encoding = ("encoding".to_string(), Bytes::from_static(encoding));
     Payload { metadata: [encoding].into(), data: Bytes::from(text.to_string()), ..Payload::default() }
+}
+
+pub fn update_request(id: &str, args: Option<&str>) -> Request {
+    Request {
+        meta: Some(Meta { update_id: id.into(), identity: "client".into() }),
+        input: Some(UpdateInput { name: "up".into(), args: payloads(args), ..UpdateInput::default() }),
+        ..Request::default()
+    }
 }
 
 pub fn payloads(text: Option<&str>) -> Option<Payloads> {

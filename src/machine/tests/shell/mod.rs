@@ -6,6 +6,7 @@
 //! the stored history gives the same state. A step without rows changes nothing that is stored.
 
 #![allow(dead_code, reason = "each test uses another part of the shell")]
+#![allow(clippy::indexing_slicing, reason = "a wrong index is a failed test")]
 
 pub mod print;
 pub mod same;
@@ -15,9 +16,14 @@ use std::collections::BTreeMap;
 
 use bristlecone_machine::chain::ReceiptKey;
 use bristlecone_machine::load::{Loader, runs_needed};
+use bristlecone_machine::row::TaskKey;
 use bristlecone_machine::stamp::NamespaceLookup;
-use bristlecone_machine::{Chain, Deadlines, Limits, Namespace, Row, Stamp, check, deadline, step};
-use bristlecone_proto::chain::{Answer, ChainId, Forget, Input, Origin, Reply, Wake, input};
+use bristlecone_machine::{Chain, Deadlines, Limits, Namespace, Row, Stamp, UpdateNews, check, deadline, step};
+use bristlecone_proto::chain::{Answer, ChainId, Forget, Input, Origin, Reply, RunHistory, Wake, input};
+use bristlecone_proto::record;
+use bristlecone_proto::temporal::api::history::v1::History;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
+use prost::Message;
 
 use store::Store;
 
@@ -49,6 +55,8 @@ pub struct Shell {
 struct Held {
     chain: Chain,
     store: Store,
+    /// Tasks that are offered without rows.
+    offers: BTreeMap<TaskKey, record::Task>,
 }
 
 /// What a step came to, for printing.
@@ -56,6 +64,8 @@ struct Held {
 pub struct Outcome {
     pub rows: Vec<Row>,
     pub reply: Reply,
+    pub offers: Vec<(TaskKey, Option<record::Task>)>,
+    pub news: Vec<UpdateNews>,
     pub changed: bool,
     pub deadlines: Deadlines,
 }
@@ -84,10 +94,11 @@ impl Shell {
     /// Sends an input to a chain, as the leader of its shard does.
     pub fn send(&mut self, workflow_id: &str, input: Input) -> Outcome {
         self.inputs += 1;
-        let held = self
-            .chains
-            .entry(workflow_id.to_string())
-            .or_insert_with(|| Held { chain: Chain::new(chain_id(workflow_id)), store: Store::default() });
+        let held = self.chains.entry(workflow_id.to_string()).or_insert_with(|| Held {
+            chain: Chain::new(chain_id(workflow_id)),
+            store: Store::default(),
+            offers: BTreeMap::new(),
+        });
         let needed = runs_needed(&input, held.chain.record.as_ref());
         held.load(&needed);
         let at = Stamp {
@@ -100,6 +111,12 @@ impl Shell {
         };
         let step = step(&held.chain, &input, &at);
         let changed = step.next.is_some();
+        for (key, task) in &step.offers {
+            match task {
+                Some(task) => drop(held.offers.insert(key.clone(), task.clone())),
+                None => assert!(held.offers.remove(key).is_some(), "no such offer: {key:?}"),
+            }
+        }
         assert!(changed || step.rows.is_empty(), "rows without a change: {:?}", step.rows);
         if let Some(mut next) = step.next {
             next.settle();
@@ -110,7 +127,14 @@ impl Shell {
             panic!("{violation:?}\nafter {input:?}\nrows {:#?}\nchain {:#?}", step.rows, held.chain);
         }
         held.verify(&self.limits);
-        Outcome { rows: step.rows, reply: step.reply, changed, deadlines: deadline(&held.chain) }
+        Outcome {
+            rows: step.rows,
+            reply: step.reply,
+            offers: step.offers,
+            news: step.news,
+            changed,
+            deadlines: deadline(&held.chain),
+        }
     }
 
     /// Wakes the chain.
@@ -124,6 +148,7 @@ impl Shell {
             let mut loader = Loader::new(held.chain.id.clone());
             held.store.chain_rows().into_iter().for_each(|row| loader.row(row));
             held.chain = loader.finish();
+            held.offers.clear();
         }
     }
 
@@ -154,7 +179,7 @@ impl Shell {
     /// Hands the receiver's reply to the sender of an outbox row, and lets the receiver forget it.
     pub fn answer(&mut self, sender: &str, sequence: u64, target: &str, reply: Reply) -> Outcome {
         let run_id = self.chains[sender].chain.sends.get(&sequence).map(|send| send.run_id.clone()).unwrap_or_default();
-        let answer = Answer { sequence, run_id, reply: Some(reply) };
+        let answer = Answer { sequence, run_id, reply: Some(reply.into()) };
         let outcome = self.send(sender, of(input::Kind::Answer(answer)));
         if self.chains[sender].chain.sends.get(&sequence).is_none() {
             let forget = Forget { sender: Some(chain_id(sender)), sequence };
@@ -191,6 +216,32 @@ impl Shell {
 
     pub fn store(&self, workflow_id: &str) -> Option<&Store> {
         self.chains.get(workflow_id).map(|held| &held.store)
+    }
+
+    /// Tasks that workers can take, with rows or without.
+    pub fn offered(&self, workflow_id: &str) -> BTreeMap<TaskKey, record::Task> {
+        let Some(held) = self.chains.get(workflow_id) else { return BTreeMap::new() };
+        let durable = held.store.tasks.iter().map(|(key, task)| (key.clone(), task.clone()));
+        durable.chain(held.offers.clone()).collect()
+    }
+
+    /// The history of a run (empty: the current one), and of those as which it was continued.
+    pub fn histories(&self, workflow_id: &str, run_id: &str) -> Vec<RunHistory> {
+        let Some(held) = self.chains.get(workflow_id) else { return Vec::new() };
+        let current = held.chain.record.as_ref().map_or("", |record| &record.current_run_id);
+        let mut run_id = if run_id.is_empty() { current.to_string() } else { run_id.to_string() };
+        let mut runs = Vec::new();
+        while !run_id.is_empty() {
+            let batches = held.store.batches(&run_id);
+            let last = batches.last().and_then(|batch| batch.last()).and_then(|event| event.attributes.clone());
+            let encoded = batches.into_iter().map(|events| History { events }.encode_to_vec().into()).collect();
+            let next = match last {
+                Some(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(a)) => a.new_execution_run_id,
+                _ => String::new(),
+            };
+            runs.push(RunHistory { run_id: std::mem::replace(&mut run_id, next), batches: encoded });
+        }
+        runs
     }
 
     pub fn workflow_ids(&self) -> Vec<String> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bristlecone_machine::Row;
 use bristlecone_machine::row::TaskKind;
+use bristlecone_machine::{News, Row, UpdateNews};
 use bristlecone_proto::chain::{Reply, reply};
 use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
@@ -74,6 +74,20 @@ pub fn outcome(outcome: &Outcome, names: &mut Names) -> String {
     }
     for row in &outcome.rows {
         lines.extend(row_lines(row));
+    }
+    for (key, task) in &outcome.offers {
+        let sign = if task.is_some() { "+" } else { "-" };
+        lines.push(format!("{sign}offer {} on {}", key.scheduled_event_id, key.queue));
+    }
+    for UpdateNews { update_id, news, .. } in &outcome.news {
+        lines.push(match news {
+            News::Accepted => format!("update {update_id} accepted"),
+            News::Completed(outcome) => format!("update {update_id} completed {}", compact(outcome)),
+            News::Aborted(rejection) => {
+                format!("update {update_id} aborted {} {:?}", rejection.code, rejection.message)
+            }
+            News::Continuing => format!("update {update_id} goes to the next run"),
+        });
     }
     let relative = |at: Option<i64>| at.map_or("none".into(), time);
     if outcome.changed {
@@ -160,6 +174,13 @@ fn row_lines(row: &Row) -> Vec<String> {
         Row::ExternalCancel { initiated_event_id, external, .. } => {
             vec![format!("{}external cancel {initiated_event_id}", sign(external.is_some()))]
         }
+        Row::Update { update_id, update, .. } => match update {
+            Some(u) => vec![format!(
+                "+update {update_id} admitted {} accepted {} completed {}",
+                u.admitted_event_id, u.accepted_event_id, u.completed_event_id
+            )],
+            None => vec![format!("-update {update_id}")],
+        },
         Row::SignalRequest { request_id, seen, .. } => vec![format!("{}signal request {request_id}", sign(*seen))],
         Row::Task { key, task } => {
             let kind = match key.kind {

@@ -23,6 +23,7 @@ enum Key {
     ExternalCancel(i64),
     Buffered(i64),
     SignalRequest(String),
+    Update(String),
 }
 
 /// Rows by run (empty: the chain's own) and key.
@@ -141,6 +142,7 @@ fn place(row: &Row) -> (String, Key, bool) {
             of(run_id, Key::ExternalCancel(*initiated_event_id), external.is_some())
         }
         Row::Buffered { run_id, arrival, event } => of(run_id, Key::Buffered(*arrival), event.is_some()),
+        Row::Update { run_id, update_id, update } => of(run_id, Key::Update(update_id.clone()), update.is_some()),
         Row::SignalRequest { run_id, request_id, seen } => of(run_id, Key::SignalRequest(request_id.clone()), *seen),
         Row::Task { .. } | Row::Deadline { .. } | Row::Visibility { .. } | Row::PurgeRun { .. } => {
             unreachable!("kept apart")

@@ -34,7 +34,8 @@ fn by_time(shell: &Shell, workflow_id: &str, chain: &Chain, run: &Run) {
         let by = attention(activity);
         assert!(deadline <= by, "activity {id} needs attention at {by}, the chain wakes at {deadline}");
     }
-    let Some(task) = &run.head.workflow_task else { return };
+    let Some(task) = run.pending_task() else { return };
+    assert!(run.speculative.is_none() || deadlines.soft.is_some(), "a speculative task waits for ever");
     if let Some(soft) = &run.soft_start {
         assert!(deadlines.soft.is_some_and(|at| at <= soft.harden_by), "a soft start stays soft for ever");
     } else if let Some(started) = task.started_time.as_ref().filter(|_| task.started_event_id != 0) {
@@ -73,7 +74,10 @@ fn children(shell: &Shell, parent: &Run) {
             .current()
             .is_some_and(|run| run.is_running() && run.started.first_execution_run_id == child.first_run_id);
         let told = sends(&chain).any(|(_, kind)| {
-            matches!(kind, input::Kind::ChildClosed(m) if m.parent_run_id == parent.id && m.initiated_event_id == *id)
+            // After a reset the children still know the former run.
+            let was_reset = parent.head.reset_start_time.is_some();
+            let tells = |run_id: &str| was_reset || run_id == parent.id;
+            matches!(kind, input::Kind::ChildClosed(m) if tells(&m.parent_run_id) && m.initiated_event_id == *id)
         });
         assert!(runs || told, "nobody tells the parent of child {id}: {child:?}");
     }
@@ -88,7 +92,8 @@ fn first_task(shell: &Shell, workflow_id: &str, run: &Run) {
     let Some(chain) = shell.chain(&parent.workflow_id) else { panic!("the parent is nowhere") };
     let told = sends(chain).any(|(send, kind)| {
         let here = send.target.as_ref().is_some_and(|target| target.workflow_id == workflow_id);
-        here && send.run_id == parent.run_id
+        let was_reset = chain.current().is_some_and(|run| run.head.reset_start_time.is_some());
+        here && (was_reset || send.run_id == parent.run_id)
             && match kind {
                 input::Kind::StartChild(m) => m.initiated_event_id == run.started.parent_initiated_event_id,
                 input::Kind::ParentRecorded(m) => m.run_id == run.id,

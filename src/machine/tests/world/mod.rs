@@ -9,6 +9,7 @@ mod histories;
 mod invariants;
 mod nonsense;
 pub mod ops;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +75,7 @@ impl World {
         match op {
             Op::Start { workflow, request, conflict, reuse, shape } => {
                 let start = commands::start(*workflow, *request, *conflict, *reuse, shape);
-                self.send(&name(*workflow), input::Kind::Start(start));
+                self.send(&name(*workflow), input::Kind::Start(start.into()));
             }
             Op::SignalWithStart { workflow, request } => self.signal_with_start(*workflow, *request),
             Op::Signal { workflow, request } => {
@@ -96,6 +97,11 @@ impl World {
                 let reset = ResetStickyTaskQueueRequest { execution: Some(execution(*workflow)), ..Default::default() };
                 self.send(&name(*workflow), input::Kind::ResetSticky(reset));
             }
+            Op::Update { workflow, update } => self.update(*workflow, *update),
+            Op::UpdateWithStart { workflow, update, request, conflict } => {
+                self.update_with_start(*workflow, *update, *request, *conflict);
+            }
+            Op::Reset { workflow, point, request, former } => self.reset(*workflow, *point, *request, *former),
             Op::Operate { workflow, what } => {
                 self.send(&name(*workflow), commands::operate(execution(*workflow), *what));
             }
@@ -238,7 +244,7 @@ impl World {
     /// Tasks that wait in the backlogs.
     fn waiting(&self, kind: TaskKind) -> Vec<(String, TaskKey, record::Task)> {
         let of = |workflow_id: &String| {
-            let tasks = self.shell.store(workflow_id).map(|store| store.tasks.clone()).unwrap_or_default();
+            let tasks = self.shell.offered(workflow_id);
             let tasks = tasks.into_iter().filter(move |(key, _)| key.kind == kind);
             tasks.map(|(key, task)| (workflow_id.clone(), key, task)).collect::<Vec<_>>()
         };
@@ -268,7 +274,7 @@ impl World {
             signal_name: "s".into(),
             ..SignalWithStartWorkflowExecutionRequest::default()
         };
-        self.send(&name(workflow), input::Kind::SignalWithStart(request));
+        self.send(&name(workflow), input::Kind::SignalWithStart(request.into()));
     }
 
     fn terminate(&mut self, workflow_id: &str) {
@@ -308,20 +314,26 @@ impl World {
         commands: &[Cmd],
         sticky: bool,
     ) -> RespondWorkflowTaskCompletedRequest {
-        let known = self.run(&token.workflow_id, &token.run_id).as_ref().map(pending).unwrap_or_default();
+        let run = self.run(&token.workflow_id, &token.run_id);
+        let known = run.as_ref().map(pending).unwrap_or_default();
         RespondWorkflowTaskCompletedRequest {
             commands: commands.iter().map(|command| commands::command(command, &known)).collect(),
             sticky_attributes: sticky.then(sticky_attributes),
+            messages: run.as_ref().map(|run| updates::messages(run, self.polls)).unwrap_or_default(),
+            capabilities: Some(updates::capabilities(self.polls)),
             ..RespondWorkflowTaskCompletedRequest::default()
         }
     }
 
     fn complete_workflow(&mut self, token: WorkflowTaskToken, request: RespondWorkflowTaskCompletedRequest) {
         let workflow_id = token.workflow_id.clone();
-        let input = CompleteWorkflowTask { token: Some(token.clone()), request: Some(request) };
+        let input = CompleteWorkflowTask { token: Some(token.clone()), request: Some(request.into()) };
         let outcome = self.send(&workflow_id, input::Kind::CompleteWorkflowTask(input));
         if let Some(reply::Kind::WorkflowTaskCompleted(completed)) = outcome.reply.kind {
-            self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
+            // One that left no trace is followed by others with the same ids.
+            if !outcome.rows.is_empty() {
+                self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
+            }
             self.workflow_tokens.extend(completed.next.and_then(|next| next.token));
             self.activity_tokens.extend(completed.eager_activities.into_iter().filter_map(|started| started.token));
         }
@@ -331,7 +343,7 @@ impl World {
         let Some(token) = pick_recent(&self.workflow_tokens, which).cloned() else { return };
         let cause = WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure.into();
         let request = RespondWorkflowTaskFailedRequest { cause, ..Default::default() };
-        let input = FailWorkflowTask { token: Some(token.clone()), request: Some(request) };
+        let input = FailWorkflowTask { token: Some(token.clone()), request: Some(request.into()) };
         let outcome = self.send(&token.workflow_id, input::Kind::FailWorkflowTask(input));
         if is_done(&outcome) {
             self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
@@ -340,7 +352,7 @@ impl World {
 
     fn undo_workflow(&mut self, workflow_id: &str) {
         let Some(run) = self.current(workflow_id) else { return };
-        let Some(task) = &run.head.workflow_task else { return };
+        let Some(task) = run.pending_task() else { return };
         let soft = run.soft_start.as_ref().map(|soft| soft.request_id.clone());
         let undo = UndoWorkflowTaskStart {
             run_id: run.id.clone(),
@@ -352,7 +364,7 @@ impl World {
 
     fn sticky_unavailable(&mut self, workflow_id: &str) {
         let Some(run) = self.current(workflow_id) else { return };
-        let Some(task) = &run.head.workflow_task else { return };
+        let Some(task) = run.pending_task() else { return };
         let message = StickyUnavailable {
             run_id: run.id.clone(),
             scheduled_event_id: task.scheduled_event_id,
@@ -485,7 +497,7 @@ impl World {
             return;
         }
         let (sender, sequence, target, reply) = self.replies.remove(usize::from(which) % self.replies.len());
-        let answer = Answer { sequence, reply: Some(reply.clone()), ..Answer::default() };
+        let answer = Answer { sequence, reply: Some(reply.clone().into()), ..Answer::default() };
         let outcome = self.shell.answer(&sender, sequence, &target, reply);
         self.observe(&sender, &outcome);
         self.old_replies.push((sender, answer));
@@ -576,7 +588,7 @@ impl World {
     fn nudge(&mut self) -> bool {
         let idle = |run: &Run| {
             let pending = run.activities.len() + run.timers.len() + run.children.len();
-            run.is_running() && run.head.workflow_task.is_none() && !run.is_backing_off() && pending == 0
+            run.is_running() && run.pending_task().is_none() && !run.is_backing_off() && pending == 0
         };
         let mut ids = self.shell.workflow_ids();
         ids.retain(|workflow_id| self.open_run(workflow_id).as_ref().is_some_and(idle));

@@ -11,9 +11,8 @@ use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
     RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
-    RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest, SignalWithStartWorkflowExecutionRequest,
-    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
-    UnpauseActivityRequest, UpdateActivityOptionsRequest,
+    SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UnpauseActivityRequest,
+    UpdateActivityOptionsRequest,
 };
 
 pub fn input(kind: u8, run_id: &str) -> Kind {
@@ -24,8 +23,8 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
     let token = || Some(WorkflowTaskToken { run_id: run(), attempt: 1, ..WorkflowTaskToken::default() });
     let sender = || Some(RunRef { chain: None, run_id: run() });
     match kind {
-        0 => Kind::Start(StartWorkflowExecutionRequest::default()),
-        1 => Kind::SignalWithStart(SignalWithStartWorkflowExecutionRequest::default()),
+        0 => Kind::Start(Default::default()),
+        1 => Kind::SignalWithStart(Default::default()),
         2 => Kind::Signal(SignalWorkflowExecutionRequest { workflow_execution: execution(), ..Default::default() }),
         3 => Kind::Signal(SignalWorkflowExecutionRequest::default()),
         4 => Kind::RequestCancel(RequestCancelWorkflowExecutionRequest {
@@ -41,14 +40,8 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         8 => Kind::HistoryHead(HistoryHead { execution: execution(), with_virtual_events: true }),
         9 => Kind::Query(QueryWorkflowRequest { execution: execution(), ..Default::default() }),
         10 => Kind::CompleteWorkflowTask(CompleteWorkflowTask::default()),
-        11 => Kind::CompleteWorkflowTask(CompleteWorkflowTask {
-            token: token(),
-            request: Some(RespondWorkflowTaskCompletedRequest::default()),
-        }),
-        12 => Kind::FailWorkflowTask(FailWorkflowTask {
-            token: token(),
-            request: Some(RespondWorkflowTaskFailedRequest::default()),
-        }),
+        11 => Kind::CompleteWorkflowTask(CompleteWorkflowTask { token: token(), request: Some(Default::default()) }),
+        12 => Kind::FailWorkflowTask(FailWorkflowTask { token: token(), request: Some(Default::default()) }),
         13 => Kind::FailWorkflowTask(FailWorkflowTask::default()),
         14 => Kind::CompleteActivity(CompleteActivity { activity: activity(), ..Default::default() }),
         15 => Kind::CompleteActivity(CompleteActivity::default()),
@@ -66,12 +59,11 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         23 => Kind::UndoWorkflowTaskStart(UndoWorkflowTaskStart { run_id: run(), ..Default::default() }),
         24 => Kind::UndoActivityStart(UndoActivityStart { run_id: run(), ..Default::default() }),
         25 => Kind::StickyUnavailable(StickyUnavailable { run_id: run(), ..Default::default() }),
-        26 => Kind::StartChild(StartChild::default()),
-        27 => Kind::StartChild(StartChild {
-            parent: sender(),
-            attributes: Some(Default::default()),
-            ..Default::default()
-        }),
+        26 => Kind::StartChild(Default::default()),
+        27 => {
+            let attributes = Some(Default::default());
+            Kind::StartChild(StartChild { parent: sender(), attributes, ..Default::default() }.into())
+        }
         28 => Kind::ParentRecorded(ParentRecorded::default()),
         29 => Kind::ChildClosed(ChildClosed { parent_run_id: run(), ..Default::default() }),
         30 => Kind::ParentClosed(ParentClosed { parent: sender(), ..Default::default() }),

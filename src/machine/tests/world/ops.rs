@@ -33,6 +33,23 @@ pub enum Op {
     ResetSticky {
         workflow: u8,
     },
+    Update {
+        workflow: u8,
+        update: u8,
+    },
+    UpdateWithStart {
+        workflow: u8,
+        update: u8,
+        request: u8,
+        conflict: i32,
+    },
+    /// Resets the current run, or a `former` one, to the `point`-th of its events that may do.
+    Reset {
+        workflow: u8,
+        point: u8,
+        request: u8,
+        former: bool,
+    },
     /// An operator pauses, unpauses or resets every activity of the run.
     Operate {
         workflow: u8,
@@ -173,6 +190,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => id().prop_map(|workflow| Op::RequestCancel { workflow }),
         1 => id().prop_map(|workflow| Op::Terminate { workflow }),
         1 => id().prop_map(|workflow| Op::ResetSticky { workflow }),
+        10 => (id(), 0..12_u8).prop_map(|(workflow, update)| Op::Update { workflow, update }),
+        2 => (id(), 0..12_u8, 0..6_u8, 0..=3_i32).prop_map(|(workflow, update, request, conflict)| {
+            Op::UpdateWithStart { workflow, update, request, conflict }
+        }),
+        2 => (id(), any::<u8>(), 0..20_u8, prop::bool::weighted(0.3)).prop_map(|(workflow, point, request, former)| {
+            Op::Reset { workflow, point, request, former }
+        }),
         3 => (id(), 0..6_u8).prop_map(|(workflow, what)| Op::Operate { workflow, what }),
         8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(which, again)| Op::PollWorkflow { which, again }),
         10 => complete(),

@@ -204,7 +204,9 @@ impl Trial {
         }
         let (files, range, rows) = self.snapshots.remove(0);
         self.now.clear(&range);
-        rows.into_iter().for_each(|(key, value)| self.now.put(key.to_vec(), value.to_vec()));
+        for (key, value) in rows {
+            self.now.put(key.to_vec(), value.to_vec());
+        }
         self.writes += 1;
         let on_top = batch(|batch| {
             let count = self.writes.to_be_bytes();

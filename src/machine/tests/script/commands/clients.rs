@@ -1,33 +1,36 @@
 //! What clients send.
 
-use bristlecone_proto::chain::{HistoryHead, input::Kind};
+use bristlecone_proto::chain::{HistoryHead, Reset, UpdateWithStart, input::Kind};
 use bristlecone_proto::temporal::api::activity::v1::ActivityOptions;
 use bristlecone_proto::temporal::api::common::v1::{
     Callback, Link, Memo, Priority, RetryPolicy, SearchAttributes, WorkflowExecution, WorkflowType, callback, link,
 };
 use bristlecone_proto::temporal::api::enums::v1::{
-    QueryRejectCondition, TaskQueueKind, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
+    QueryRejectCondition, ResetReapplyExcludeType, TaskQueueKind, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
 };
 use bristlecone_proto::temporal::api::query::v1::WorkflowQuery;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
+use bristlecone_proto::temporal::api::update::v1::UpdateRef;
 use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
-    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest,
+    PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest, RequestCancelWorkflowExecutionRequest,
+    ResetActivityRequest, ResetStickyTaskQueueRequest, ResetWorkflowExecutionRequest,
     SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest, pause_activity_request,
-    reset_activity_request, unpause_activity_request, update_activity_options_request,
+    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest,
+    UpdateWorkflowExecutionRequest, pause_activity_request, reset_activity_request, unpause_activity_request,
+    update_activity_options_request,
 };
 use prost_types::FieldMask;
 
-use super::{Commands, Line, duration, payload, payloads};
+use super::{Commands, Line, duration, payload, payloads, update_request};
 
 impl Commands {
     pub fn client_input(&mut self, line: &Line) -> Option<Kind> {
         Some(match line.name() {
-            "start" => Kind::Start(self.start(line)),
-            "signal-with-start" => Kind::SignalWithStart(self.signal_with_start(line)),
+            "start" => Kind::Start(self.start(line).into()),
+            "signal-with-start" => Kind::SignalWithStart(self.signal_with_start(line).into()),
             "signal" => Kind::Signal(SignalWorkflowExecutionRequest {
                 workflow_execution: self.execution(line),
                 signal_name: line.or("name", "poke"),
@@ -104,6 +107,16 @@ impl Commands {
                 execution: self.execution(line),
                 with_virtual_events: line.has("virtual"),
             }),
+            "update" => Kind::Update(self.update(line)),
+            "poll-update" => Kind::PollUpdate(PollWorkflowExecutionUpdateRequest {
+                update_ref: Some(UpdateRef { workflow_execution: self.execution(line), update_id: line.what().into() }),
+                ..PollWorkflowExecutionUpdateRequest::default()
+            }),
+            "update-with-start" => {
+                let update = self.update(line);
+                Kind::UpdateWithStart(UpdateWithStart { start: Some(self.start(line)), update: Some(update) })
+            }
+            "reset" => Kind::Reset(self.reset(line)),
             "query" => Kind::Query(QueryWorkflowRequest {
                 execution: self.execution(line),
                 query: Some(WorkflowQuery { query_type: line.or("type", "state"), ..WorkflowQuery::default() }),
@@ -117,6 +130,39 @@ impl Commands {
             }),
             _ => return None,
         })
+    }
+
+    fn update(&self, line: &Line) -> UpdateWorkflowExecutionRequest {
+        UpdateWorkflowExecutionRequest {
+            workflow_execution: self.execution(line),
+            first_execution_run_id: self.names.id(&line.or("first", "")),
+            request: Some(update_request(line.what(), line.value("args"))),
+            ..UpdateWorkflowExecutionRequest::default()
+        }
+    }
+
+    /// The histories are read as the cluster's front reads them.
+    fn reset(&mut self, line: &Line) -> Reset {
+        let excluded = line.value("exclude").into_iter().flat_map(|kinds| kinds.split(','));
+        let excluded = excluded.map(|kind| match kind {
+            "signal" => ResetReapplyExcludeType::Signal,
+            "update" => ResetReapplyExcludeType::Update,
+            other => panic!("unknown kind of event: {other}"),
+        });
+        let request = ResetWorkflowExecutionRequest {
+            workflow_execution: self.execution(line),
+            reason: line.or("reason", "again"),
+            workflow_task_finish_event_id: line.number("event").unwrap_or(0),
+            request_id: self.request_id(line),
+            reset_reapply_exclude_types: excluded.map(i32::from).collect(),
+            ..ResetWorkflowExecutionRequest::default()
+        };
+        let runs = if line.has("unread") {
+            Vec::new()
+        } else {
+            self.shell.histories(&line.or("id", "wf"), &self.names.id(&line.or("run", "")))
+        };
+        Reset { request: Some(request), runs }
     }
 
     fn start(&mut self, line: &Line) -> StartWorkflowExecutionRequest {

@@ -1,7 +1,8 @@
 //! What workers answer, and the commands of a completion: `timer id=t1 after=5s`, `cancel-timer id=t1`,
 //! `activity id=a1 …`, `cancel-activity event=5`, `child id=…`, `signal-external to=…`,
 //! `cancel-external to=…`, `marker name=m`, `upsert word=x`, `memo note=x`, `complete result=1`,
-//! `fail message=m`, `cancel`, `continue-as-new`, `message`, `nexus`.
+//! `fail message=m`, `cancel`, `continue-as-new`, `message id=…`, `nexus`; and what it says of updates:
+//! `accept u1`, `reject u1 message=m`, `respond u1 result=1` (`lost`: with the request; their ids: `accept-u1`, …).
 
 use bristlecone_proto::chain::input::Kind;
 use bristlecone_proto::chain::{
@@ -25,14 +26,19 @@ use bristlecone_proto::temporal::api::common::v1::{
 use bristlecone_proto::temporal::api::enums::v1::{CommandType, ParentClosePolicy, WorkflowTaskFailedCause};
 use bristlecone_proto::temporal::api::failure::v1::failure::FailureInfo;
 use bristlecone_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure};
+use bristlecone_proto::temporal::api::protocol::v1::Message;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
+use bristlecone_proto::temporal::api::update::v1::{Acceptance, Meta, Outcome, Rejection, Response, outcome};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     RespondWorkflowTaskCompletedRequest, RespondWorkflowTaskFailedRequest,
+    respond_workflow_task_completed_request::Capabilities,
 };
+use prost::{Message as _, Name};
+use prost_types::Any;
 
 use super::clients::{retry_policy, reuse};
-use super::{Commands, Line, Step, duration, payload, payloads};
+use super::{Commands, Line, Step, duration, payload, payloads, update_request};
 
 impl Commands {
     pub fn complete(&mut self, step: &Step) -> Kind {
@@ -41,8 +47,12 @@ impl Commands {
             worker_task_queue: Some(TaskQueue { name: queue.into(), ..TaskQueue::default() }),
             schedule_to_start_timeout: duration(line.nanos("sticky-timeout").or(Some(5_000_000_000))),
         });
+        let says = |line: &&Line| matches!(line.name(), "accept" | "reject" | "respond");
+        let (messages, commands): (Vec<_>, Vec<_>) = step.more.iter().partition(says);
         let request = RespondWorkflowTaskCompletedRequest {
-            commands: step.more.iter().map(|line| self.command(line)).collect(),
+            commands: commands.into_iter().map(|line| self.command(line)).collect(),
+            messages: messages.into_iter().map(message).collect(),
+            capabilities: Some(Capabilities { discard_speculative_workflow_task_with_events: !line.has("old") }),
             identity: line.or("identity", "worker"),
             sticky_attributes: sticky,
             return_new_workflow_task: line.has("return"),
@@ -51,7 +61,7 @@ impl Commands {
             ..RespondWorkflowTaskCompletedRequest::default()
         };
         let token = self.tasks.get(line.what()).cloned();
-        Kind::CompleteWorkflowTask(CompleteWorkflowTask { token, request: Some(request) })
+        Kind::CompleteWorkflowTask(CompleteWorkflowTask { token, request: Some(request.into()) })
     }
 
     pub fn fail(&mut self, line: &Line) -> Kind {
@@ -68,7 +78,7 @@ impl Commands {
             ..RespondWorkflowTaskFailedRequest::default()
         };
         let token = self.tasks.get(line.what()).cloned();
-        Kind::FailWorkflowTask(FailWorkflowTask { token, request: Some(request) })
+        Kind::FailWorkflowTask(FailWorkflowTask { token, request: Some(request.into()) })
     }
 
     fn command(&self, line: &Line) -> Command {
@@ -328,5 +338,40 @@ fn failure(line: &Line, message: &str) -> Failure {
         message: message.into(),
         failure_info: Some(FailureInfo::ApplicationFailureInfo(info)),
         ..Failure::default()
+    }
+}
+
+/// What the worker says of an update.
+fn message(line: &Line) -> Message {
+    let id = line.what();
+    let lost = line.has("lost").then(|| update_request(id, None));
+    let (name, value) = match line.name() {
+        "accept" => {
+            let acceptance = Acceptance {
+                accepted_request_message_id: format!("{id}/request"),
+                accepted_request_sequencing_event_id: line.number("event").unwrap_or(2),
+                accepted_request: lost,
+            };
+            (Acceptance::full_name(), acceptance.encode_to_vec())
+        }
+        "reject" => {
+            let failure = Some(failure(line, &line.or("message", "no")));
+            let rejection = Rejection { failure, rejected_request: lost, ..Rejection::default() };
+            (Rejection::full_name(), rejection.encode_to_vec())
+        }
+        _ => {
+            let value = outcome::Value::Success(payloads(line.value("result")).unwrap_or_default());
+            let response = Response {
+                meta: Some(Meta { update_id: id.into(), identity: "client".into() }),
+                outcome: Some(Outcome { value: Some(value) }),
+            };
+            (Response::full_name(), response.encode_to_vec())
+        }
+    };
+    Message {
+        id: format!("{}-{id}", line.name()),
+        protocol_instance_id: id.into(),
+        body: Some(Any { type_url: format!("type.googleapis.com/{name}"), value }),
+        ..Message::default()
     }
 }
