@@ -8,7 +8,12 @@ use bristlecone_cluster_tests::sim::campaign::{self, Campaign};
 use bristlecone_storage::planted::Bug;
 
 /// Seeds that once showed a bug of the product.
-const REGRESSIONS: [(u64, &str); 0] = [];
+const REGRESSIONS: [(u64, &str); 4] = [
+    (1, "the wall clock of a leader stepped, its shards followed, and timers fired early"),
+    (15, "a node died while it joined, between its identity and its log, and could never start again"),
+    (29, "a node that led no more, and was behind, gave a short page: the history had a hole"),
+    (77, "a replica was removed and came back: the purger measured it by the one before, and died of it"),
+];
 
 fn campaign(first: u64, seeds: u64) -> Campaign {
     let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);

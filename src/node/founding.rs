@@ -43,7 +43,8 @@ pub struct Known {
     pub members: Vec<Member>,
 }
 
-/// Reads the node's identity, or gets one.
+/// Reads the node's identity, or gets one. A new one is not written yet: a directory whose identity is there without
+/// its log is refused for ever.
 pub async fn identify(config: &NodeConfig, env: &Env, peers: &Peers, me: &Member) -> anyhow::Result<Known> {
     let dir = env.data_dir(config)?;
     if let Some(mut identity) = dir.identity()? {
@@ -72,11 +73,15 @@ pub async fn identify(config: &NodeConfig, env: &Env, peers: &Peers, me: &Member
         }
         Role::Join { seeds } => {
             let key = dir.join_key()?;
-            let joined = join(peers, seeds, me, &key).await?;
-            dir.write_identity(&joined.identity)?;
-            Ok(joined)
+            join(peers, seeds, me, &key).await
         }
     }
+}
+
+/// Makes a joined node's identity durable, once its log is: from now on this directory is that node.
+pub fn keep_identity(config: &NodeConfig, env: &Env, known: &Known) -> anyhow::Result<()> {
+    // A founder's comes last of all, when the cluster is founded.
+    if known.is_new && !known.founds { env.data_dir(config)?.write_identity(&known.identity) } else { Ok(()) }
 }
 
 /// Asks the seeds in turn to be taken in.

@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | `founding` is written | half a cluster | the next `--bootstrap` throws it away and begins anew |
 //! | `identity` is written | a founded cluster | any start; `founding` is ignored |
-//! | a node id was allocated | `join`, no `identity` | the next `--join` gets the same node id |
+//! | a node id was allocated, or the log was created for it | `join`, no `identity` | the next `--join` throws the log away and gets the same node id |
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -129,6 +129,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
 
     let (fatal_sender, fatal) = mpsc::unbounded_channel();
     let log = open_log(&config, &env, &known, &fatal_sender).await?;
+    founding::keep_identity(&config, &env, &known)?;
     let observer = Arc::new(MetaObserver::new(Arc::clone(&env.state), fatal_sender.clone())?);
     let view = observer.watch();
     // Peers are judged by the members from now on.

@@ -9,7 +9,6 @@ use bristlecone_machine::{self as machine, Chain};
 use bristlecone_proto::chain::{ChainId, Input, Purge, Wake, input};
 use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
-use bristlecone_storage::planted::{self, Bug};
 use bristlecone_storage::runtime::{Clock, UnixNanos};
 use bristlecone_storage::state::keys::{self, Slot};
 use futures::FutureExt;
@@ -112,10 +111,6 @@ impl ShardTime {
     pub fn read(&mut self, wall: UnixNanos) -> UnixNanos {
         let passed = UnixNanos::try_from(self.read_at.elapsed().as_nanos()).unwrap_or(0);
         self.read_at = Instant::now();
-        if planted::has(Bug::WallClock) {
-            self.now = wall;
-            return wall;
-        }
         self.now = if wall > self.now { wall } else { self.now.saturating_add(passed) };
         self.now
     }

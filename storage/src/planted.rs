@@ -24,7 +24,7 @@ pub enum Bug {
     DoubleCompletion,
     /// Snapshots lack the second half of their slots.
     SnapshotCutShort,
-    /// The shard takes the wall clock as it is.
+    /// Shards follow every step of the wall clock at once.
     WallClock,
     /// The shard goes on when the outcome of a batch is unknown, and replicas apply whatever comes.
     LostMemoryApplied,

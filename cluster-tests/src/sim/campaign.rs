@@ -94,6 +94,9 @@ impl Campaign {
             let outcome = one(self, seed)?;
             let again = self.twice_every > 0 && number.is_multiple_of(self.twice_every);
             let second = if again { Some(one(self, seed)?) } else { None };
+            if !self.quiet && !outcome.violations.is_empty() {
+                eprintln!("seed {seed} FAILED: {}", outcome.violations.join("; "));
+            }
             let mut summary = summary.lock();
             if let Some(second) = second {
                 summary.twice += 1;

@@ -141,7 +141,7 @@ async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
 /// Reads at random, for ever: histories, descriptions, queries.
 pub async fn read(world: Arc<World>, mut rng: Rng) {
     loop {
-        let pause = rng.millis(100..=1_500);
+        let pause = rng.millis(50..=800);
         sleep(pause).await;
         let run = {
             let known = world.ledger.known.lock();

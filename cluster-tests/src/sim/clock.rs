@@ -25,6 +25,11 @@ impl SimClock {
         self.offset.store(offset_ms * 1_000_000, Ordering::Relaxed);
     }
 
+    /// Whether it was set to something else than the time.
+    pub fn is_off(&self) -> bool {
+        self.offset.load(Ordering::Relaxed) != 0
+    }
+
     pub fn set_drift_ppm(&self, drift: i64) {
         self.drift.store(drift * 1_000, Ordering::Relaxed);
     }

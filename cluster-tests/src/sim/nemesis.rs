@@ -187,6 +187,10 @@ async fn inflict(world: &Arc<World>, rng: &mut Rng, fault: Fault, node: &Arc<Sim
             });
         }
         Fault::ClockStep => {
+            // A minority may be wrong: with most clocks wrong nobody can tell the time.
+            if world.nodes().iter().any(|node| node.clock.is_off()) {
+                return false;
+            }
             let far = if rng.per_mille(300) { 3_600_000 } else { 2_000 };
             let by = i64::try_from(rng.below(2 * far)).unwrap_or(0) - i64::try_from(far).unwrap_or(0);
             node.clock.set_offset_ms(by);

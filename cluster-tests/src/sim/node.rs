@@ -100,7 +100,13 @@ impl SimNode {
     }
 
     /// Starts a process on this machine.
-    pub fn start(self: &Arc<Self>, options: &Options, network: &Model, tell: mpsc::UnboundedSender<Happening>) {
+    pub fn start(
+        self: &Arc<Self>,
+        options: &Options,
+        seeds: Vec<String>,
+        network: &Model,
+        tell: mpsc::UnboundedSender<Happening>,
+    ) {
         let tasks = Tasks::single_threaded();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let starts = {
@@ -124,7 +130,7 @@ impl SimNode {
         );
         env.tuning = Some(tuning(options));
         env.api_port = false;
-        let config = self.config(options);
+        let config = self.config(options, seeds);
         let this = Arc::clone(self);
         tasks.clone().spawn(async move {
             let started = async {
@@ -180,12 +186,12 @@ impl SimNode {
         *self.store.lock() = Arc::new(crashed);
     }
 
-    fn config(&self, options: &Options) -> NodeConfig {
+    fn config(&self, options: &Options, seeds: Vec<String>) -> NodeConfig {
         let first = self.number == 1;
         let role = if first {
             Role::Bootstrap { shards: options.shards, replication_factor: 3 }
         } else {
-            Role::Join { seeds: (1..=options.nodes).map(|node| format!("{}:7234", host(node))).collect() }
+            Role::Join { seeds }
         };
         let address = |port: u16| std::net::SocketAddr::from((ip(self.number), port));
         NodeConfig {

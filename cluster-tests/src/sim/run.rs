@@ -127,7 +127,7 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
         let rng = Rng::of(seed, &format!("client {}", plan.request_id));
         tasks.push(tokio::spawn(clients::start(Arc::clone(world), plan, rng)));
     }
-    for reader in 0..3 {
+    for reader in 0..5 {
         tasks.push(tokio::spawn(clients::read(Arc::clone(world), Rng::of(seed, &format!("reader {reader}")))));
     }
     for worker in 0..world.options.workers {

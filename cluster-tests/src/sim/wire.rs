@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time;
+use tokio::time::{self, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -108,7 +108,7 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
     let fate = wire.weather.draw();
     let (parts, body) = request.into_parts();
     let bytes = body.collect().await?.to_bytes();
-    time::sleep(fate.there).await;
+    sleep(fate.there).await;
     if fate.lost {
         return Err(Status::unavailable("the call was lost"));
     }
@@ -117,7 +117,7 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
     if fate.doubled {
         let node = Arc::clone(&wire.node);
         tokio::spawn(async move {
-            time::sleep(fate.again_after).await;
+            sleep(fate.again_after).await;
             if let Some(up) = node.up() {
                 // Nobody waits for the second answer.
                 drop(deliver(&up, parts, bytes).1.await);
@@ -135,7 +135,7 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
         return Err(Status::unavailable("the caller gave up"));
     };
     let response = answered.map_err(|_| Status::unavailable("connection lost"))?;
-    time::sleep(fate.back).await;
+    sleep(fate.back).await;
     if fate.answer_lost { Err(Status::unavailable("the answer was lost")) } else { Ok(response) }
 }
 

@@ -175,6 +175,9 @@ impl Poller {
             if world.options.sticky {
                 self.cache.lock().insert(run_id.clone(), events.clone());
             }
+        } else {
+            // It may have been carried out: then what is cached is no longer what the run is at.
+            self.cache.lock().remove(&run_id);
         }
         if twice {
             world.tally.count("workflow task done twice");

@@ -92,7 +92,9 @@ impl World {
 
     pub fn start(&self, node: &Arc<SimNode>) {
         self.trace.line(&format!("node {} starts", node.number));
-        node.start(&self.options, &self.network, self.happenings.clone());
+        let others = self.nodes().into_iter().filter(|other| other.number != node.number);
+        let seeds = others.map(|other| format!("{}:7234", other.host)).collect();
+        node.start(&self.options, seeds, &self.network, self.happenings.clone());
     }
 
     pub fn crash(&self, node: &SimNode, power: bool) {
