@@ -92,7 +92,7 @@ pub struct Limits {
     pub updates_in_flight_max: usize,
     pub updates_in_flight_bytes_max: usize,
     /// Updates of a run in its life (`history.maxTotalUpdates`), and from how many on continue-as-new is
-    /// suggested (`history.maxTotalUpdates.suggestContinueAsNewThreshold`); 0: no limit.
+    /// suggested (nine tenths of it); 0: no limit.
     pub updates_max: usize,
     pub updates_suggest: usize,
     /// How long a workflow task that is in memory only waits on a normal queue, milliseconds.
