@@ -178,6 +178,15 @@ impl<'a> Draft<'a> {
         self.harden(run_id);
     }
 
+    /// Before something is noted on a closed run: its transitions are over, and listings tell their number.
+    pub fn begin_note(&mut self, run_id: &str) {
+        if self.run(run_id).is_running() {
+            self.begin_transition(run_id);
+        } else {
+            self.writing.entry(run_id.to_string()).or_default();
+        }
+    }
+
     /// The run, to be changed in ways that no event tells.
     pub fn run_mut(&mut self, run_id: &str) -> &mut Run {
         debug_assert!(self.writing.contains_key(run_id), "begin_transition comes first");

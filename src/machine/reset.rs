@@ -162,7 +162,7 @@ fn end_current(
     histories: &mut [RunEvents],
 ) {
     let current = draft.chain().current().filter(|run| run.is_running()).map(|run| run.id.clone());
-    draft.begin_transition(base_id);
+    draft.begin_note(base_id);
     draft.run_mut(base_id).head.reset_run_id = new_run_id.to_string();
     let Some(current) = current else { return };
     draft.begin_transition(&current);

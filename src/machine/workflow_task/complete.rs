@@ -288,6 +288,9 @@ fn fail(
     let text = refused.text();
     if task.attempt > 1 && refused.cause != Cause::UnhandledCommand {
         draft.abort_sent_updates(run_id);
+        if draft.news.is_empty() {
+            return draft.reject(reply::invalid_argument(text));
+        }
         return draft.finish(reply::rejected(reply::invalid_argument(text)));
     }
     if let Err(rejection) = token::accept(&mut draft, token) {
