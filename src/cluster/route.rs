@@ -95,6 +95,7 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         | input::Kind::ParentRecorded(_)
         | input::Kind::ChildClosed(_)
         | input::Kind::ParentClosed(_)
+        | input::Kind::AwaitChild(_)
         | input::Kind::SignalExternal(_)
         | input::Kind::CancelExternal(_)
         | input::Kind::Answer(_) => false,

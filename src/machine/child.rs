@@ -8,6 +8,8 @@
 //!             ── ParentRecorded ─────────► the first workflow task
 //! ChildWorkflow… ◄── ChildClosed ───────── its last run closes
 //! any close   ── ParentClosed ───────────► terminated, or asked to cancel
+//! reset of a closed run ── AwaitChild ───► nothing, while it is open: its end will be told
+//! ChildWorkflow…Failed ◄── answer ──────── when it closed while nobody listened
 //! ```
 //! | child closes before its start is recorded | the parent records Started, then the end |
 //! | parent closes in the step that initiates | the message is never sent, nothing is started |
@@ -18,22 +20,27 @@
 //! `lib.rs`, `outbox.rs` (answers), `close.rs`.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bristlecone_proto::chain::{
-    ChainId, ChildClosed, ChildStarted, Input, ParentClosed, ParentRecorded, Rejection, RunRef, StartChild, input,
-    reply::Kind as ReplyKind,
+    AwaitChild, ChainId, ChildClosed, ChildStarted, Input, ParentClosed, ParentRecorded, Rejection, RunRef, StartChild,
+    input, reply::Kind as ReplyKind,
 };
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::common::v1::{Header, WorkflowExecution, WorkflowType};
 use bristlecone_proto::temporal::api::enums::v1::{
-    EventType, ParentClosePolicy, StartChildWorkflowExecutionFailedCause as FailedCause, WorkflowIdConflictPolicy,
+    EventType, ParentClosePolicy, RetryState, StartChildWorkflowExecutionFailedCause as FailedCause,
+    WorkflowIdConflictPolicy,
 };
+use bristlecone_proto::temporal::api::failure::v1::failure::FailureInfo;
+use bristlecone_proto::temporal::api::failure::v1::{Failure, ServerFailureInfo};
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{
     ChildWorkflowExecutionCanceledEventAttributes, ChildWorkflowExecutionCompletedEventAttributes,
     ChildWorkflowExecutionFailedEventAttributes, ChildWorkflowExecutionStartedEventAttributes,
     ChildWorkflowExecutionTerminatedEventAttributes, ChildWorkflowExecutionTimedOutEventAttributes,
     StartChildWorkflowExecutionFailedEventAttributes, StartChildWorkflowExecutionInitiatedEventAttributes,
+    WorkflowExecutionFailedEventAttributes,
 };
 use bristlecone_proto::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
 
@@ -149,7 +156,7 @@ pub(crate) fn parent_closed(mut draft: Draft<'_>, input: &ParentClosed) -> Step 
     let Some(parent) = &input.parent else { return draft.unchanged(reply::done()) };
     let child = draft.find_run("").ok().filter(|run_id| {
         let run = draft.run(run_id);
-        let of_parent = is_parent(run, parent) || is_parent_after_reset(run, parent, &input.first_run_id);
+        let of_parent = is_parent(run, parent) || is_parent_after_reset(run, input);
         run.is_running() && of_parent && draft.belongs_to_chain(run_id, &input.first_run_id)
     });
     let Some(run_id) = child else { return draft.unchanged(reply::done()) };
@@ -181,11 +188,36 @@ pub(crate) fn is_parent(run: &Run, sender: &RunRef) -> bool {
     chain.is_some_and(|chain| chain.workflow_id == parent.workflow_id) && sender.run_id == parent.run_id
 }
 
-/// A run that began as a reset is the parent of children that it names by their first runs.
-fn is_parent_after_reset(run: &Run, sender: &RunRef, first_run_id: &str) -> bool {
-    let parent = run.started.parent_workflow_execution.as_ref().filter(|_| !first_run_id.is_empty());
-    let chain = sender.chain.as_ref();
-    parent.is_some_and(|parent| chain.is_some_and(|chain| chain.workflow_id == parent.workflow_id))
+/// A run that began as a reset is the parent of children that it names by their first runs, or, when it has
+/// not heard of their start, by what initiated them.
+fn is_parent_after_reset(run: &Run, input: &ParentClosed) -> bool {
+    let named = !input.first_run_id.is_empty() || run.started.parent_initiated_event_id == input.initiated_event_id;
+    named && input.parent.as_ref().is_some_and(|sender| is_child_of(run, sender))
+}
+
+/// Whether a run of the sender's workflow started the run.
+fn is_child_of(run: &Run, sender: &RunRef) -> bool {
+    let parent = run.started.parent_workflow_execution.as_ref();
+    parent.zip(sender.chain.as_ref()).is_some_and(|(parent, chain)| chain.workflow_id == parent.workflow_id)
+}
+
+/// A run that began as a reset of a closed one waits for a child of that. It will hear of the child's end,
+/// unless that has been.
+pub(crate) fn await_child(draft: Draft<'_>, input: &AwaitChild) -> Step {
+    let Some(parent) = &input.parent else { return draft.unchanged(reply::done()) };
+    let first_run_id = &input.first_run_id;
+    let open = draft.chain().current().filter(|run| run.is_running());
+    if open.is_some_and(|run| is_child_of(run, parent) && draft.belongs_to_chain(&run.id, first_run_id)) {
+        return draft.unchanged(reply::done());
+    }
+    let is_told = draft.chain().sends.iter().any(|(_, send)| {
+        let kind = send.input.as_ref().and_then(|input| input.kind.as_ref());
+        matches!(kind, Some(input::Kind::ChildClosed(message)) if message.first_run_id == *first_run_id)
+    });
+    if is_told {
+        return draft.reject(reply::plain(reply::code::ABORTED, "the child's end is on its way to its parent"));
+    }
+    draft.reject(reply::not_found("the child workflow closed before its parent was reset"))
 }
 
 // ---------------------------------------------------------------- on the parent's side
@@ -231,6 +263,54 @@ pub(crate) fn answered(
         // Closed meanwhile, as a message that overtook this answer told.
         _ => {}
     }
+}
+
+/// Asks after the children that the run knows as started, in the name of a run that began as a reset of a
+/// closed one.
+pub(crate) fn await_children(draft: &mut Draft<'_>, run_id: &str) {
+    let started = draft.run(run_id).children.iter().filter(|(_, child)| child.started_event_id != 0);
+    let children: Vec<record::Child> = started.map(|(_, child)| child.clone()).collect();
+    for child in children {
+        let parent = RunRef { chain: Some(draft.id().clone()), run_id: run_id.into() };
+        let target =
+            ChainId { namespace_id: child.namespace_id, workflow_id: child.workflow_id, namespace: child.namespace };
+        let message = AwaitChild {
+            parent: Some(parent),
+            initiated_event_id: child.initiated_event_id,
+            first_run_id: child.first_run_id,
+        };
+        draft.send(run_id, target, Input { kind: Some(input::Kind::AwaitChild(message)), ..Input::default() });
+    }
+}
+
+/// The child's chain answered a run that began as a reset: a child that is not there has failed for it.
+pub(crate) fn awaited(
+    draft: &mut Draft<'_>,
+    run_id: &str,
+    message: &AwaitChild,
+    answer: &Result<ReplyKind, Rejection>,
+) {
+    let Err(rejection) = answer else { return };
+    let run_id = &waits_for(draft, message.initiated_event_id, &message.first_run_id).unwrap_or_else(|| run_id.into());
+    let run = draft.get(run_id).filter(|run| run.is_running());
+    let child = run.and_then(|run| run.children.get(&message.initiated_event_id)).cloned();
+    let Some(child) = child.filter(|child| child.first_run_id == message.first_run_id) else { return };
+    let execution = WorkflowExecution { workflow_id: child.workflow_id.clone(), run_id: child.run_id.clone() };
+    let started_event_id = child.started_event_id.max(0);
+    let end = Attributes::WorkflowExecutionFailedEventAttributes(WorkflowExecutionFailedEventAttributes {
+        failure: Some(Failure {
+            message: rejection.message.clone(),
+            source: "Server".into(),
+            failure_info: Some(FailureInfo::ServerFailureInfo(ServerFailureInfo { non_retryable: true })),
+            ..Failure::default()
+        }),
+        retry_state: RetryState::NonRetryableFailure.into(),
+        ..WorkflowExecutionFailedEventAttributes::default()
+    });
+    let Some(event) = (Ended { child: &child, execution: &execution, started_event_id }).event(&end) else { return };
+    draft.begin_transition(run_id);
+    draft.add(run_id, event);
+    draft.schedule_workflow_task(run_id);
 }
 
 fn tell_recorded(draft: &mut Draft<'_>, run_id: &str, target: &ChainId, initiated_event_id: i64, child_run_id: &str) {
@@ -305,10 +385,15 @@ pub(crate) fn child_closed(mut draft: Draft<'_>, input: &ChildClosed) -> Step {
 /// The run that waits for the child: the one that started it, or the one as which that began anew.
 fn parent_now(draft: &Draft<'_>, input: &ChildClosed) -> String {
     let (run_id, id) = (&input.parent_run_id, input.initiated_event_id);
-    let knows = |run: &&Run| run.children.get(&id).is_some_and(|child| child.first_run_id == input.first_run_id);
-    let known = draft.chain().current().filter(|_| was_reset(draft, run_id)).filter(knows);
     let starting = || after_reset(draft, run_id, id).filter(|_| outbox::start_child_of(draft, run_id, id).is_some());
-    known.map(|run| run.id.clone()).or_else(starting).unwrap_or_else(|| run_id.clone())
+    waits_for(draft, id, &input.first_run_id).or_else(starting).unwrap_or_else(|| run_id.clone())
+}
+
+/// The current run, if it knows this very child as started. A first run's id is of one child only.
+fn waits_for(draft: &Draft<'_>, initiated_event_id: i64, first_run_id: &str) -> Option<String> {
+    let knows =
+        |run: &&Run| run.children.get(&initiated_event_id).is_some_and(|child| child.first_run_id == first_run_id);
+    draft.chain().current().filter(|_| !first_run_id.is_empty()).filter(knows).map(|run| run.id.clone())
 }
 
 /// The open run that waits for the answer to the start of a child that a run asked for which was reset
@@ -319,8 +404,9 @@ fn after_reset(draft: &Draft<'_>, run_id: &str, initiated_event_id: i64) -> Opti
     outbox::start_child_of(draft, &run.id, initiated_event_id).is_none().then(|| run.id.clone())
 }
 
+/// A run that is gone may have been.
 fn was_reset(draft: &Draft<'_>, run_id: &str) -> bool {
-    draft.get(run_id).is_some_and(|run| !run.is_running() && !run.head.reset_run_id.is_empty())
+    draft.get(run_id).is_none_or(|run| !run.is_running() && !run.head.reset_run_id.is_empty())
 }
 
 fn workflow_type(child: &record::Child) -> Option<WorkflowType> {

@@ -20,18 +20,21 @@ use crate::outbox;
 /// Adds the close event and tells parent and children. Returns the event's id.
 pub(crate) fn close(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) -> i64 {
     let not_started = outbox::take_back(draft, run_id);
-    let children: Vec<(ChainId, String, ParentClosePolicy)> = draft
+    let children: Vec<(i64, ChainId, String, ParentClosePolicy)> = draft
         .run(run_id)
         .children
         .iter()
         .filter(|(initiated_event_id, _)| !not_started.contains(initiated_event_id))
-        .filter_map(|(_, child)| follower(child))
+        .filter_map(|(id, child)| {
+            follower(child).map(|(target, first_run_id, policy)| (*id, target, first_run_id, policy))
+        })
         .collect();
     let event_id = draft.add_event(run_id, event);
     tell_parent(draft, run_id, event_id);
     let parent = RunRef { chain: Some(draft.id().clone()), run_id: run_id.into() };
-    for (target, first_run_id, policy) in children {
-        let message = ParentClosed { parent: Some(parent.clone()), policy: policy.into(), first_run_id };
+    for (initiated_event_id, target, first_run_id, policy) in children {
+        let parent = Some(parent.clone());
+        let message = ParentClosed { parent, policy: policy.into(), first_run_id, initiated_event_id };
         draft.send(run_id, target, of(input::Kind::ParentClosed(message)));
     }
     event_id

@@ -163,6 +163,7 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::ParentRecorded(input) => child::parent_recorded(draft, input),
         Kind::ChildClosed(input) => child::child_closed(draft, input),
         Kind::ParentClosed(input) => child::parent_closed(draft, input),
+        Kind::AwaitChild(input) => child::await_child(draft, input),
         Kind::SignalExternal(input) => external::signal_external(draft, input),
         Kind::CancelExternal(input) => external::cancel_external(draft, input),
         Kind::Answer(input) => outbox::answer(draft, input),

@@ -86,7 +86,7 @@ fn named(kind: &Kind) -> Named<'_> {
         Kind::StickyUnavailable(r) => Named::Run(&r.run_id),
         Kind::ParentRecorded(r) => Named::Run(&r.run_id),
         Kind::ChildClosed(r) => Named::Run(&r.parent_run_id),
-        Kind::ParentClosed(_) => Named::Run(""),
+        Kind::ParentClosed(_) | Kind::AwaitChild(_) => Named::Run(""),
         Kind::SignalExternal(r) => Named::Run(&r.run_id),
         Kind::CancelExternal(r) => Named::Run(&r.run_id),
         Kind::Answer(r) => Named::Run(&r.run_id),

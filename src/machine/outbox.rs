@@ -96,6 +96,7 @@ pub(crate) fn answer(mut draft: Draft<'_>, input: &Answer) -> Step {
         Some(input::Kind::CancelExternal(message)) => {
             external::cancel_answered(&mut draft, &send.run_id, &message, &answer);
         }
+        Some(input::Kind::AwaitChild(message)) => child::awaited(&mut draft, &send.run_id, &message, &answer),
         // Nothing follows from the answers to the other messages.
         _ => {}
     }

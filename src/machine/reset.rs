@@ -12,7 +12,7 @@
 mod reapply;
 mod resend;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -38,7 +38,7 @@ use crate::chain::Run;
 use crate::draft::Draft;
 use crate::stamp::timestamp;
 use crate::terminate::{self, Terminate};
-use crate::{Step, activity, event, rebuild, reply};
+use crate::{Step, activity, child, event, rebuild, reply};
 
 const SERVER: &str = "history-service";
 const RESETTER: &str = "history-resetter";
@@ -77,6 +77,7 @@ fn carry_out(
     let operations = operations(request)?;
     let mut histories = read(draft, &base_id, runs)?;
     let new_run_id = draft.new_run_id();
+    let was_open = draft.run(&base_id).is_running();
     end_current(draft, request, &base_id, &new_run_id, &mut histories);
 
     let (before, after) = split(histories, finish);
@@ -85,6 +86,9 @@ fn carry_out(
     fail_started_activities(draft, &new_run_id, &before, &request.reason);
     reapply::reapply(draft, &new_run_id, &after, request);
     resend::resend(draft, &base_id, &new_run_id, &before);
+    if !was_open {
+        child::await_children(draft, &new_run_id);
+    }
     for operation in operations {
         add_options(draft, &new_run_id, operation)?;
     }
@@ -151,7 +155,7 @@ fn last_is_continue_as_new(histories: &[RunEvents]) -> bool {
     last.is_some_and(|event| event.event_type() == EventType::WorkflowExecutionContinuedAsNew)
 }
 
-/// Terminates the open run, and notes on both runs that they were reset. What waited in the buffer of the
+/// Terminates the open run, and notes on both runs that they go on in the new one. What waited in the buffer of the
 /// open run becomes part of its history, which is extended by it. The children that it had by the point
 /// become those of the new run; the others hear that their parent is gone.
 fn end_current(
@@ -166,19 +170,37 @@ fn end_current(
     draft.run_mut(base_id).head.reset_run_id = new_run_id.to_string();
     let Some(current) = current else { return };
     draft.begin_transition(&current);
-    draft.run_mut(&current).head.reset_run_id = new_run_id.to_string();
-    if current == base_id {
-        let children = draft.run(&current).children.iter().map(|(id, _)| *id);
-        let kept: Vec<i64> = children.filter(|id| *id < request.workflow_task_finish_event_id).collect();
-        for id in kept {
-            draft.run_mut(&current).children.remove(&id);
-        }
+    // One that has only the workflow id in common does not go on in the new run: its parent hears of its end.
+    let first_run_id = &draft.run(&current).started.first_execution_run_id;
+    if draft.belongs_to_chain(base_id, first_run_id) {
+        draft.run_mut(&current).head.reset_run_id = new_run_id.to_string();
+    }
+    let finish = request.workflow_task_finish_event_id;
+    let started = started_before(histories, finish);
+    let is_kept = |id: i64, child: &record::Child| {
+        if current == base_id { id < finish } else { started.contains(&child.first_run_id) }
+    };
+    let children = draft.run(&current).children.iter();
+    let kept: Vec<i64> = children.filter(|(id, child)| is_kept(**id, child)).map(|(id, _)| *id).collect();
+    for id in kept {
+        draft.run_mut(&current).children.remove(&id);
     }
     let reason = &request.reason;
     terminate::run(draft, &current, Terminate { reason, details: None, identity: RESETTER, links: &[] });
     if let Some(last) = histories.iter_mut().find(|run| run.run_id == current) {
         last.batches.push(draft.new_events(&current).cloned().collect());
     }
+}
+
+/// First runs of the children that the base run knew as started by the point.
+fn started_before(histories: &[RunEvents], finish: i64) -> BTreeSet<String> {
+    let events = histories.first().into_iter().flat_map(|base| base.batches.iter().flatten());
+    let before = events.take_while(|event| event.event_id < finish);
+    let child = |event: &HistoryEvent| match &event.attributes {
+        Some(Attributes::ChildWorkflowExecutionStartedEventAttributes(a)) => a.workflow_execution.clone(),
+        _ => None,
+    };
+    before.filter_map(child).map(|execution| execution.run_id).collect()
 }
 
 /// What the new run begins with, and what happened after the point, in the base run and in those that

@@ -239,6 +239,7 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::ParentRecorded(_)
         | input::Kind::ChildClosed(_)
         | input::Kind::ParentClosed(_)
+        | input::Kind::AwaitChild(_)
         | input::Kind::SignalExternal(_)
         | input::Kind::CancelExternal(_)
         | input::Kind::Answer(_)

@@ -55,7 +55,10 @@ pub fn cancel_requested(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskCan
 
 pub fn closed(run: &mut Run, scheduled_event_id: i64) {
     if let Some(activity) = run.activities.remove(&scheduled_event_id) {
-        run.activity_ids.remove(&activity.activity_id);
+        // In the order of history the id may be in use again: its end waited in the buffer meanwhile.
+        if run.activity_ids.get(&activity.activity_id) == Some(&scheduled_event_id) {
+            run.activity_ids.remove(&activity.activity_id);
+        }
         if activity.paused {
             note_pauses(run);
         }

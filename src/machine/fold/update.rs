@@ -1,5 +1,6 @@
 //! Updates as history tells of them: admitted (by a reset), accepted, completed.
 
+use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::history::v1::{
     HistoryEvent, WorkflowExecutionUpdateAcceptedEventAttributes, WorkflowExecutionUpdateAdmittedEventAttributes,
     WorkflowExecutionUpdateCompletedEventAttributes,
@@ -24,8 +25,8 @@ pub fn numbered(run: &mut Run, event: &HistoryEvent, a: &WorkflowExecutionUpdate
 }
 
 pub fn accepted(run: &mut Run, event: &HistoryEvent, a: &WorkflowExecutionUpdateAcceptedEventAttributes) {
-    let mut update = run.updates.get(&a.protocol_instance_id).copied().unwrap_or_default();
-    update.accepted_event_id = event.event_id;
+    // That it had been admitted tells nothing any more: it may have been rejected, and sent anew, since.
+    let update = record::Update { accepted_event_id: event.event_id, ..record::Update::default() };
     run.updates.put(a.protocol_instance_id.clone(), update);
 }
 

@@ -48,6 +48,8 @@ fn the_operations_reach_every_kind_of_event() {
     // Up to signals to other workflows every type is in use; later ones mostly are not, as yet.
     let expected = [
         E::WorkflowPropertiesModified,
+        E::WorkflowExecutionOptionsUpdated,
+        E::WorkflowExecutionUpdateAdmitted,
         E::WorkflowExecutionUpdateAccepted,
         E::WorkflowExecutionUpdateCompleted,
     ];

@@ -15,7 +15,7 @@ pub fn check(shell: &Shell) {
         let Some(chain) = shell.whole(&workflow_id) else { continue };
         let Some(run) = chain.current().filter(|run| run.is_running()) else { continue };
         by_time(shell, &workflow_id, &chain, run);
-        children(shell, run);
+        children(shell, &chain, run);
         first_task(shell, &workflow_id, run);
     }
 }
@@ -66,8 +66,8 @@ fn attention(activity: &record::Activity) -> i64 {
     whole.into_iter().chain(own).min().unwrap_or(i64::MAX)
 }
 
-/// A child that was started runs, or its end is on its way to the parent.
-fn children(shell: &Shell, parent: &Run) {
+/// A child that was started runs, or its end is on its way to the parent, or the parent asks after it.
+fn children(shell: &Shell, parents: &Chain, parent: &Run) {
     for (id, child) in parent.children.iter().filter(|(_, child)| child.started_event_id != 0) {
         let Some(chain) = shell.whole(&child.workflow_id) else { panic!("child {id} is nowhere") };
         let runs = chain
@@ -79,7 +79,9 @@ fn children(shell: &Shell, parent: &Run) {
             let tells = |run_id: &str| was_reset || run_id == parent.id;
             matches!(kind, input::Kind::ChildClosed(m) if tells(&m.parent_run_id) && m.initiated_event_id == *id)
         });
-        assert!(runs || told, "nobody tells the parent of child {id}: {child:?}");
+        let asks = sends(parents)
+            .any(|(_, kind)| matches!(kind, input::Kind::AwaitChild(m) if m.first_run_id == child.first_run_id));
+        assert!(runs || told || asks, "nobody tells the parent of child {id}: {child:?}");
     }
 }
 
@@ -92,14 +94,16 @@ fn first_task(shell: &Shell, workflow_id: &str, run: &Run) {
     let Some(chain) = shell.chain(&parent.workflow_id) else { panic!("the parent is nowhere") };
     let told = sends(chain).any(|(send, kind)| {
         let here = send.target.as_ref().is_some_and(|target| target.workflow_id == workflow_id);
-        let was_reset = chain.current().is_some_and(|run| run.head.reset_start_time.is_some());
-        here && (was_reset || send.run_id == parent.run_id)
-            && match kind {
-                input::Kind::StartChild(m) => m.initiated_event_id == run.started.parent_initiated_event_id,
-                input::Kind::ParentRecorded(m) => m.run_id == run.id,
-                input::Kind::ParentClosed(m) => m.policy() != ParentClosePolicy::Abandon,
-                _ => false,
+        let initiated = run.started.parent_initiated_event_id;
+        // By whatever run: the parent may have begun anew since.
+        here && match kind {
+            input::Kind::StartChild(m) => m.initiated_event_id == initiated,
+            input::Kind::ParentRecorded(m) => m.run_id == run.id,
+            input::Kind::ParentClosed(m) => {
+                m.policy() != ParentClosePolicy::Abandon && m.initiated_event_id == initiated
             }
+            _ => false,
+        }
     });
     assert!(told, "nobody lets {workflow_id} begin");
 }

@@ -59,6 +59,7 @@ struct Attempt {
     run_id: String,
     scheduled_event_id: i64,
     attempt: i32,
+    poll: String,
 }
 
 /// What never changes of a closed run.
@@ -227,9 +228,10 @@ impl World {
         assert!(open <= 1, "{open} open runs of {workflow_id}");
     }
 
-    /// Each attempt ends once.
-    fn end(&mut self, kind: TaskKind, run_id: &str, scheduled_event_id: i64, attempt: i32) {
-        let attempt = Attempt { kind, run_id: run_id.into(), scheduled_event_id, attempt };
+    /// Each attempt ends once. Attempts of an activity are told apart by the poll that began them: operators
+    /// have them counted from 1 again.
+    fn end(&mut self, kind: TaskKind, run_id: &str, scheduled_event_id: i64, attempt: i32, poll: &str) {
+        let attempt = Attempt { kind, run_id: run_id.into(), scheduled_event_id, attempt, poll: poll.into() };
         assert!(self.ended.insert(attempt.clone()), "ended twice: {attempt:?}");
     }
 
@@ -332,7 +334,7 @@ impl World {
         if let Some(reply::Kind::WorkflowTaskCompleted(completed)) = outcome.reply.kind {
             // One that left no trace is followed by others with the same ids.
             if !outcome.rows.is_empty() {
-                self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
+                self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt, "");
             }
             self.workflow_tokens.extend(completed.next.and_then(|next| next.token));
             self.activity_tokens.extend(completed.eager_activities.into_iter().filter_map(|started| started.token));
@@ -346,7 +348,7 @@ impl World {
         let input = FailWorkflowTask { token: Some(token.clone()), request: Some(request.into()) };
         let outcome = self.send(&token.workflow_id, input::Kind::FailWorkflowTask(input));
         if is_done(&outcome) {
-            self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt);
+            self.end(TaskKind::Workflow, &token.run_id, token.scheduled_event_id, token.attempt, "");
         }
     }
 
@@ -413,9 +415,10 @@ impl World {
             started_time: token.started_time.filter(|_| !by_id),
         };
         let meant = self.meant(&token.workflow_id, &reference);
-        let start = meant
+        let pending = meant
             .as_ref()
-            .and_then(|(run_id, id, _)| self.run(&token.workflow_id, run_id)?.activities.get(id)?.started_time);
+            .and_then(|(run_id, id, _)| self.run(&token.workflow_id, run_id)?.activities.get(id).cloned())
+            .unwrap_or_default();
         let activity = Some(reference);
         let kind = match how {
             End::Complete => {
@@ -433,10 +436,16 @@ impl World {
         };
         let outcome = self.send(&token.workflow_id, kind);
         let accepted = !matches!(outcome.reply.kind, Some(reply::Kind::Rejected(_)) | None);
-        assert!(!accepted || by_id || start == token.started_time, "a start that was taken back was answered");
+        assert!(
+            !accepted || by_id || pending.started_time == token.started_time,
+            "a start that was taken back was answered"
+        );
         if accepted && !matches!(how, End::Heartbeat) {
             let (run_id, id, attempt) = meant.expect("only a pending activity can end");
-            self.end(TaskKind::Activity, &run_id, id, attempt);
+            // One that nobody had begun may be ended by its id again after each retry.
+            if !pending.request_id.is_empty() {
+                self.end(TaskKind::Activity, &run_id, id, attempt, &pending.request_id);
+            }
         }
     }
 
@@ -532,11 +541,13 @@ impl World {
     /// Does whatever can be done without time passing; says whether there was anything.
     fn settle(&mut self) -> bool {
         let mut busy = false;
-        while let Some((sender, sequence, target)) = self.deliverable().first().cloned() {
-            busy = true;
-            if !self.exchange(&sender, sequence, &target) {
-                break;
+        let mut delivered = true;
+        while delivered {
+            delivered = false;
+            for (sender, sequence, target) in self.deliverable() {
+                delivered |= self.exchange(&sender, sequence, &target);
             }
+            busy |= delivered;
         }
         for workflow_id in self.shell.workflow_ids() {
             let endless = |run: &Run| !run.started.cron_schedule.is_empty();

@@ -2,10 +2,10 @@
 
 use bristlecone_proto::chain::input::Kind;
 use bristlecone_proto::chain::{
-    ActivityRef, Answer, CancelActivity, CancelExternal, ChildClosed, CompleteActivity, CompleteWorkflowTask,
-    FailActivity, FailWorkflowTask, Forget, Harden, HeartbeatActivity, HistoryHead, ParentClosed, ParentRecorded, Poll,
-    RunRef, SignalExternal, StartActivity, StartChild, StartWorkflowTask, StickyUnavailable, UndoActivityStart,
-    UndoWorkflowTaskStart, WorkflowTaskToken,
+    ActivityRef, Answer, AwaitChild, CancelActivity, CancelExternal, ChildClosed, CompleteActivity,
+    CompleteWorkflowTask, FailActivity, FailWorkflowTask, Forget, Harden, HeartbeatActivity, HistoryHead, ParentClosed,
+    ParentRecorded, Poll, RunRef, SignalExternal, StartActivity, StartChild, StartWorkflowTask, StickyUnavailable,
+    UndoActivityStart, UndoWorkflowTaskStart, WorkflowTaskToken,
 };
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
@@ -67,6 +67,7 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         28 => Kind::ParentRecorded(ParentRecorded::default()),
         29 => Kind::ChildClosed(ChildClosed { parent_run_id: run(), ..Default::default() }),
         30 => Kind::ParentClosed(ParentClosed { parent: sender(), ..Default::default() }),
+        44 => Kind::AwaitChild(AwaitChild { parent: sender(), ..Default::default() }),
         31 => Kind::SignalExternal(SignalExternal { sender: sender(), run_id: run(), ..Default::default() }),
         32 => Kind::CancelExternal(CancelExternal { sender: sender(), run_id: run(), ..Default::default() }),
         33 => Kind::Answer(Answer { sequence: 1, run_id: run(), reply: None }),
