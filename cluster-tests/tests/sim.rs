@@ -54,8 +54,8 @@ fn planted_bugs_are_found() {
     for bug in Bug::ALL {
         let campaign = Campaign { plant: Some(bug.name()), twice_every: 0, quiet: true, ..campaign(1, seeds) };
         let summary = campaign.run().expect("runs");
-        match summary.failed.first() {
-            Some(found) => println!("{bug:?}: found after {} seeds: {:?}", summary.runs, found.violations.first()),
+        match &summary.found {
+            Some((seed, what)) => println!("{bug:?}: found after {} seeds, by seed {seed}: {what}", summary.runs),
             None => missed.push(bug),
         }
     }

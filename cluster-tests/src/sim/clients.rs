@@ -21,10 +21,12 @@ use tonic::{Code, Request, Status};
 use super::invariants::{b2_histories, b4_once, b5_reads};
 use super::rng::Rng;
 use super::script;
+use super::updates;
+use super::wire::Service;
 use super::worker::is_passing;
 use super::world::World;
 
-const NAMESPACE: &str = "default";
+pub const NAMESPACE: &str = "default";
 const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// A workflow that somebody is to start.
@@ -86,7 +88,10 @@ pub async fn start(world: Arc<World>, plan: Plan, mut rng: Rng) {
                         b4_once::started(&world, &plan.workflow_id, &plan.request_id, &answer.into_inner().run_id);
                     }
                 }
-                return signal(world, plan, rng).await;
+                let more = Rng::of(world.options.seed, &format!("updates {}", plan.request_id));
+                let update = updates::update(Arc::clone(&world), plan.clone(), more);
+                futures::join!(signal(world, plan, rng), update);
+                return;
             }
             // Another client's run is open; it ends at some time.
             Err(status) if status.code() == Code::AlreadyExists => {
@@ -157,6 +162,26 @@ pub async fn read(world: Arc<World>, mut rng: Rng) {
     }
 }
 
+/// Reads one run at every node at once, for ever: whoever led once must not answer from what it remembers.
+pub async fn compare(world: Arc<World>, mut rng: Rng) {
+    loop {
+        let pause = rng.millis(100..=600);
+        sleep(pause).await;
+        // What changed last is what a stale reader would not know.
+        let Some((workflow_id, run_id)) = world.ledger.known.lock().latest.clone() else { continue };
+        let reads = world.nodes().into_iter().map(|node| {
+            let (world, workflow_id, run_id) = (Arc::clone(&world), workflow_id.clone(), run_id.clone());
+            tokio::spawn(async move {
+                let service = world.service_of(node);
+                drop(describe_at(&world, service, &workflow_id, &run_id).await);
+            })
+        });
+        // Those at nodes that are held up answer later, or never.
+        let reads: Vec<_> = reads.collect();
+        drop(reads);
+    }
+}
+
 /// A whole history, checked against everything that was seen of the run.
 ///
 /// # Errors
@@ -205,13 +230,23 @@ pub async fn describe(
     workflow_id: &str,
     run_id: &str,
 ) -> Result<DescribeWorkflowExecutionResponse, Status> {
+    let service = world.service(rng);
+    describe_at(world, service, workflow_id, run_id).await
+}
+
+async fn describe_at(
+    world: &World,
+    mut service: Service,
+    workflow_id: &str,
+    run_id: &str,
+) -> Result<DescribeWorkflowExecutionResponse, Status> {
     let demanded = b5_reads::demand(world, workflow_id, run_id);
     let mut request = Request::new(DescribeWorkflowExecutionRequest {
         namespace: NAMESPACE.to_string(),
         execution: Some(execution(workflow_id, run_id)),
     });
     request.set_timeout(CALL_TIME);
-    let answer = world.service(rng).describe_workflow_execution(request).await;
+    let answer = service.describe_workflow_execution(request).await;
     let answer = answer.inspect_err(|status| b5_reads::failed(world, run_id, status))?.into_inner();
     world.tally.count("description read");
     let info = answer.workflow_execution_info.clone().unwrap_or_default();

@@ -6,6 +6,7 @@
 //! script.rs   deterministic workflows    worker.rs   workers that misbehave     clients.rs starts, signals, reads
 //! nemesis.rs  faults                     ledger.rs   what was told to whom      trace.rs   what happened, hashed
 //! invariants  the promises               campaign.rs many seeds on all cores    rng.rs, tally.rs
+//! updates.rs  updates and resets         fitting.rs  which promise finds which planted bug
 //! ```
 //!
 //! # Contract
@@ -20,6 +21,7 @@
 pub mod campaign;
 mod clients;
 mod clock;
+pub mod fitting;
 mod invariants;
 mod ledger;
 mod nemesis;
@@ -30,6 +32,7 @@ pub mod run;
 mod script;
 mod tally;
 mod trace;
+mod updates;
 mod wire;
 mod worker;
 mod world;

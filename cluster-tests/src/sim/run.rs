@@ -16,7 +16,7 @@ use super::options::Options;
 use super::rng::Rng;
 use super::worker::{Kind, Poller};
 use super::world::World;
-use super::{clients, nemesis};
+use super::{clients, nemesis, updates};
 
 /// How long a healthy cluster may take to form, to agree, to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +71,8 @@ async fn phases(world: &Arc<World>) -> Option<String> {
         world.add_node();
     }
     if !until(world, || is_formed(world)).await {
+        // A replica that lacks rows may be why.
+        b2_replicas::rows(world);
         world.violated("the cluster does not form".to_string());
         return None;
     }
@@ -129,6 +131,10 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
     }
     for reader in 0..5 {
         tasks.push(tokio::spawn(clients::read(Arc::clone(world), Rng::of(seed, &format!("reader {reader}")))));
+    }
+    tasks.push(tokio::spawn(updates::reset(Arc::clone(world), Rng::of(seed, "resets"))));
+    for reader in 0..2 {
+        tasks.push(tokio::spawn(clients::compare(Arc::clone(world), Rng::of(seed, &format!("comparer {reader}")))));
     }
     for worker in 0..world.options.workers {
         let cache = Arc::default();

@@ -27,6 +27,7 @@ use tonic::{Code, Request, Status};
 use super::invariants::{b2_histories, b4_once, replay};
 use super::rng::Rng;
 use super::script;
+use super::updates;
 use super::world::World;
 
 const POLL_TIME: Duration = Duration::from_secs(8);
@@ -135,8 +136,13 @@ impl Poller {
                 sleep(pause).await;
             }
         }
-        let commands = script::decide(&workflow_id, &events);
-        let answers = task.queries.keys().map(|id| {
+        let answers = updates::answer(&task.messages, &mut self.rng);
+        let mut commands = answers.commands;
+        commands.extend(script::decide(&workflow_id, &events));
+        // A task that only rejected updates may leave no trace.
+        let traceless = commands.is_empty() && !answers.messages.is_empty();
+        let messages = answers.messages;
+        let queries = task.queries.keys().map(|id| {
             let answer = script::payload(&script::signals(&events).to_string());
             let result = WorkflowQueryResult {
                 result_type: QueryResultType::Answered.into(),
@@ -150,7 +156,8 @@ impl Poller {
             task_token: task.task_token,
             identity: format!("worker-{}", self.worker),
             commands,
-            query_results: answers.collect(),
+            messages,
+            query_results: queries.collect(),
             sticky_attributes: world.options.sticky.then(|| StickyExecutionAttributes {
                 worker_task_queue: Some(TaskQueue {
                     name: self.sticky_queue(),
@@ -171,7 +178,9 @@ impl Poller {
         ));
         if status.is_ok() {
             world.tally.count("workflow task done");
-            b4_once::task_accepted(&world, &run_id, started, &events);
+            if !traceless {
+                b4_once::task_accepted(&world, &run_id, started, &events);
+            }
             if world.options.sticky {
                 self.cache.lock().insert(run_id.clone(), events.clone());
             }
@@ -181,7 +190,7 @@ impl Poller {
         }
         if twice {
             world.tally.count("workflow task done twice");
-            if self.answer(&request).await.is_ok() {
+            if self.answer(&request).await.is_ok() && !traceless {
                 b4_once::task_accepted(&world, &run_id, started, &events);
             }
         }
