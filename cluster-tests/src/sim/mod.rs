@@ -6,6 +6,7 @@
 //! script.rs   deterministic workflows    worker.rs   workers that misbehave     clients.rs starts, signals, reads
 //! nemesis.rs  faults                     ledger.rs   what was told to whom      trace.rs   what happened, hashed
 //! invariants  the promises               campaign.rs many seeds on all cores    rng.rs, tally.rs
+//! linear.rs   calls and answers of each workflow id, in time
 //! updates.rs  updates and resets         fitting.rs  which promise finds which planted bug
 //! ```
 //!
@@ -24,6 +25,7 @@ mod clock;
 pub mod fitting;
 mod invariants;
 mod ledger;
+mod linear;
 mod nemesis;
 mod node;
 pub mod options;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep};
 
 use super::invariants::b2_replicas::{self, Replicas};
-use super::invariants::{b1_durable, b3_wakes, b4_once};
+use super::invariants::{b1_durable, b3_wakes, b4_once, b5_linear};
 use super::ledger;
 use super::options::Options;
 use super::rng::Rng;
@@ -184,6 +184,7 @@ async fn endure(world: &Arc<World>) {
     }
     b1_durable::check(world, &after);
     b4_once::one_open_run(world, &after);
+    b5_linear::check(world, &after);
     world.tally.add("run checked at the end", after.len() as u64);
 }
 

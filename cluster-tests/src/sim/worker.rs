@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bristlecone_proto::temporal::api::enums::v1::{QueryResultType, TaskQueueKind, WorkflowTaskFailedCause};
+use bristlecone_proto::temporal::api::enums::v1::{
+    CommandType, QueryResultType, TaskQueueKind, WorkflowTaskFailedCause,
+};
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;
@@ -25,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Status};
 
 use super::invariants::{b2_histories, b4_once, replay};
+use super::linear::{Answer, Ask};
 use super::rng::Rng;
 use super::script;
 use super::updates;
@@ -171,7 +174,7 @@ impl Poller {
         let started = task.started_event_id;
         world.ledger.known.lock().sent.entry((run_id.clone(), started)).or_insert_with(Instant::now);
         let twice = self.rng.per_mille(40);
-        let status = self.answer(&request).await;
+        let status = self.answer(&request, &workflow_id, &run_id).await;
         world.trace.line(&format!(
             "{workflow_id} task {started}: {:?}",
             status.as_ref().map(|()| "done").map_err(Status::code)
@@ -190,7 +193,7 @@ impl Poller {
         }
         if twice {
             world.tally.count("workflow task done twice");
-            if self.answer(&request).await.is_ok() && !traceless {
+            if self.answer(&request, &workflow_id, &run_id).await.is_ok() && !traceless {
                 b4_once::task_accepted(&world, &run_id, started, &events);
             }
         }
@@ -198,13 +201,27 @@ impl Poller {
     }
 
     /// Answers, and answers again while it is unknown whether the answer was taken.
-    async fn answer(&mut self, request: &RespondWorkflowTaskCompletedRequest) -> Result<(), Status> {
+    async fn answer(
+        &mut self,
+        request: &RespondWorkflowTaskCompletedRequest,
+        workflow_id: &str,
+        run_id: &str,
+    ) -> Result<(), Status> {
+        let last = request.commands.last().map(|command| command.command_type());
+        let closing = [CommandType::CompleteWorkflowExecution, CommandType::ContinueAsNewWorkflowExecution];
+        let closes = last.filter(|last| closing.contains(last)).map(|_| Ask::Close { run: run_id.to_string() });
         let mut last = Status::unavailable("");
         for _ in 0..4 {
             let mut call = Request::new(request.clone());
             call.set_timeout(Duration::from_secs(5));
+            let under = closes.clone().map(|ask| self.world.calls.call(workflow_id, ask));
             match self.world.service(&mut self.rng).respond_workflow_task_completed(call).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if let Some(under) = &under {
+                        self.world.calls.returned(under, Answer::Done);
+                    }
+                    return Ok(());
+                }
                 Err(status) if is_passing(&status) => last = status,
                 Err(status) => return Err(status),
             }

@@ -1,0 +1,225 @@
+//! B-5: the calls of each workflow id are linearizable: there is one order of all of them, each between its call and
+//! its answer, in which every answer is right.
+//!
+//! # Contract
+//! The model of a workflow id is its current run, whether that is open, and which runs there were. Calls are taken in
+//! the order of their beginnings and ends; at an end every order that is still possible must have placed the call.
+//! A call whose outcome is unknown may be placed at any time from its beginning on, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
+
+use crate::sim::linear::{Answer, Ask, Op};
+use crate::sim::world::World;
+
+/// Orders that are kept in mind for one workflow id; with more the id counts as not checked.
+const ORDERS_MAX: usize = 20_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct State {
+    current: Option<String>,
+    open: bool,
+    seen: BTreeSet<String>,
+}
+
+/// One order so far: where it led, and which calls under way it has placed already.
+type Order = (State, BTreeSet<usize>);
+
+/// What is known of an id's runs when all is over.
+struct Runs {
+    /// By which run another was continued.
+    next: BTreeMap<String, String>,
+    /// The others: starts began them, one whose outcome is unknown perhaps.
+    started: BTreeSet<String>,
+}
+
+/// Checks all ids that nothing else than the recorded calls acts on.
+pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
+    for (workflow_id, ops) in world.calls.all() {
+        let acted_on = workflow_id.contains('/') || world.ledger.known.lock().reset.contains(&workflow_id);
+        if acted_on {
+            continue;
+        }
+        let runs = Runs::of(world, &workflow_id, histories);
+        match find_order(&ops, &runs) {
+            Ok(true) => world.tally.count("workflow id in one order"),
+            Ok(false) => world.tally.count("workflow id of too many orders"),
+            Err(op) => world.violated(format!("B-5: no order of the calls of {workflow_id} explains {op:?}")),
+        }
+    }
+}
+
+impl Runs {
+    fn of(world: &World, workflow_id: &str, histories: &BTreeMap<String, Vec<HistoryEvent>>) -> Self {
+        let mut next = BTreeMap::new();
+        let mut all = BTreeSet::new();
+        let known = world.ledger.known.lock();
+        let of = |run: &String| known.runs.get(run).is_some_and(|known| known.workflow_id == workflow_id);
+        for (run, events) in histories.iter().filter(|(run, _)| of(run)) {
+            all.insert(run.clone());
+            if let Some(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(a)) =
+                events.last().and_then(|event| event.attributes.as_ref())
+            {
+                next.insert(run.clone(), a.new_execution_run_id.clone());
+            }
+        }
+        all.retain(|run| !next.values().any(|next| next == run));
+        Self { next, started: all }
+    }
+}
+
+/// Whether there is an order; `Ok(false)`: that was too much to find out. `Err` is the call that fits nowhere.
+fn find_order<'a>(ops: &'a [Op], runs: &Runs) -> Result<bool, &'a Op> {
+    let mut moments: Vec<(u64, usize, bool)> = Vec::new();
+    for (index, op) in ops.iter().enumerate() {
+        moments.push((op.called, index, true));
+        moments.extend(op.returned.iter().map(|(at, _)| (*at, index, false)));
+    }
+    moments.sort_unstable();
+    let mut under_way = BTreeSet::new();
+    let mut orders: BTreeSet<Order> = BTreeSet::from([Order::default()]);
+    for (_, index, begins) in moments {
+        if begins {
+            // A read of unknown outcome says nothing and does nothing.
+            if ops.get(index).is_some_and(|op| op.returned.is_some() || changes(&op.ask)) {
+                under_way.insert(index);
+            }
+            continue;
+        }
+        orders = place(index, ops, runs, &under_way, orders);
+        under_way.remove(&index);
+        if orders.is_empty() {
+            return ops.get(index).map_or(Ok(true), Err);
+        }
+        if orders.len() > ORDERS_MAX {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// All orders that go on from these and have placed the call.
+fn place(
+    index: usize,
+    ops: &[Op],
+    runs: &Runs,
+    under_way: &BTreeSet<usize>,
+    orders: BTreeSet<Order>,
+) -> BTreeSet<Order> {
+    let mut known = orders.clone();
+    let mut todo: Vec<Order> = orders.into_iter().collect();
+    let mut placed = BTreeSet::new();
+    while let Some((state, done)) = todo.pop() {
+        if done.contains(&index) {
+            let mut done = done;
+            done.remove(&index);
+            placed.insert((state, done));
+            continue;
+        }
+        for next in under_way.iter().filter(|next| !done.contains(next)) {
+            let Some(op) = ops.get(*next) else { continue };
+            for state in after(&state, op, runs) {
+                let mut done = done.clone();
+                done.insert(*next);
+                let order = (state, done);
+                if known.len() <= ORDERS_MAX && known.insert(order.clone()) {
+                    todo.push(order);
+                }
+            }
+        }
+    }
+    placed
+}
+
+fn changes(ask: &Ask) -> bool {
+    matches!(ask, Ask::Start | Ask::Close { .. })
+}
+
+/// The states to which a call leads, if its answer is right here.
+fn after(state: &State, op: &Op, runs: &Runs) -> Vec<State> {
+    let answer = op.returned.as_ref().map(|(_, answer)| answer);
+    let begun = |run: &String| {
+        let mut seen = state.seen.clone();
+        seen.insert(run.clone()).then(|| State { current: Some(run.clone()), open: true, seen })
+    };
+    let right = |right: bool| if right { vec![state.clone()] } else { Vec::new() };
+    match (&op.ask, answer) {
+        // The same request again is told of the same run.
+        (Ask::Start, Some(Answer::Started(run))) if state.current.as_ref() == Some(run) => vec![state.clone()],
+        (Ask::Start, Some(Answer::Started(run))) if !state.open => begun(run).into_iter().collect(),
+        (Ask::Start, None) if !state.open => runs.started.iter().filter_map(begun).collect(),
+        (Ask::Start, Some(Answer::Exists)) | (Ask::Signal, Some(Answer::Done)) => right(state.open),
+        (Ask::Signal, Some(Answer::NotFound)) => right(!state.open),
+        (Ask::Close { run }, Some(Answer::Done) | None) if state.open && state.current.as_ref() == Some(run) => {
+            match runs.next.get(run) {
+                Some(next) => begun(next).into_iter().collect(),
+                None => vec![State { open: false, ..state.clone() }],
+            }
+        }
+        (Ask::Describe { run: asked }, Some(Answer::Described { run, running })) => {
+            let current = state.current.as_ref() == Some(run);
+            let there = if asked.is_some() { state.seen.contains(run) } else { current };
+            right(there && *running == (current && state.open))
+        }
+        (Ask::Describe { run: None }, Some(Answer::NotFound)) => right(state.current.is_none()),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(called: u64, returned: u64, ask: Ask, answer: Answer) -> Op {
+        Op { called, returned: Some((returned, answer)), ask }
+    }
+
+    fn runs(started: &[&str]) -> Runs {
+        Runs { next: BTreeMap::new(), started: started.iter().map(ToString::to_string).collect() }
+    }
+
+    fn described(called: u64, returned: u64, run: &str, running: bool) -> Op {
+        let answer = Answer::Described { run: run.into(), running };
+        op(called, returned, Ask::Describe { run: None }, answer)
+    }
+
+    fn closed(called: u64, returned: u64, run: &str) -> Op {
+        op(called, returned, Ask::Close { run: run.into() }, Answer::Done)
+    }
+
+    #[test]
+    fn what_overlaps_may_come_in_any_order() {
+        let started = op(1, 4, Ask::Start, Answer::Started("a".into()));
+        let ops = [started, described(2, 3, "a", true), closed(5, 9, "a"), described(6, 7, "a", true)];
+        assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+    }
+
+    #[test]
+    fn a_stale_read_fits_nowhere() {
+        let started = op(1, 2, Ask::Start, Answer::Started("a".into()));
+        let ops = [started, closed(3, 4, "a"), described(5, 6, "a", true)];
+        assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[2]));
+        let early = [described(1, 2, "a", true), op(3, 4, Ask::Start, Answer::Started("a".into()))];
+        assert_eq!(find_order(&early, &runs(&[])).err(), Some(&early[0]));
+    }
+
+    #[test]
+    fn two_open_runs_fit_nowhere() {
+        let start = |called, run: &str| op(called, called + 1, Ask::Start, Answer::Started(run.into()));
+        let ops = [start(1, "a"), start(3, "b")];
+        assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[1]));
+        let ops = [start(1, "a"), closed(3, 4, "a"), start(5, "b"), op(7, 8, Ask::Start, Answer::Exists)];
+        assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+    }
+
+    #[test]
+    fn a_start_of_unknown_outcome_may_have_happened_at_any_time() {
+        let lost = Op { called: 1, returned: None, ask: Ask::Start };
+        let ops = [lost.clone(), described(5, 6, "a", true), op(7, 8, Ask::Signal, Answer::Done)];
+        assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
+        let ops = [lost, op(2, 3, Ask::Signal, Answer::NotFound), op(4, 5, Ask::Signal, Answer::NotFound)];
+        assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
+    }
+}
