@@ -178,3 +178,31 @@ impl Tasks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_node_does_nothing_until_it_goes_on() {
+        let tasks = Tasks::single_threaded();
+        let (sender, mut ticks) = tokio::sync::mpsc::unbounded_channel();
+        tasks.spawn(async move {
+            for tick in 0.. {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if sender.send(tick).is_err() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(ticks.recv().await, Some(0));
+        tasks.pause();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(ticks.try_recv().is_err());
+        tasks.resume();
+        assert_eq!(ticks.recv().await, Some(1));
+        assert_eq!(ticks.recv().await, Some(2));
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 /// A call: when it was sent, when its answer came, in steps of one count.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
     pub called: u64,
     /// With what came of it; `None` while that is unknown, perhaps for ever.

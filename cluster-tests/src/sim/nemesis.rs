@@ -56,7 +56,8 @@ pub async fn revive(world: Arc<World>, mut happened: mpsc::UnboundedReceiver<Hap
                 }
                 if !is_of_disk(&world, &why) && !is_passing(&why) {
                     let log =
-                        if why.contains("log is damaged") || why.contains("log is gone") { "the log: " } else { "" };
+                        ["log is damaged", "log is gone", "its log begins after"].iter().any(|word| why.contains(word));
+                    let log = if log { "the log: " } else { "" };
                     world.violated(format!("node: {log}node {number} ended: {why}"));
                 }
                 world.crash(&node, rng.per_mille(500));
@@ -277,14 +278,15 @@ async fn flip(world: &Arc<World>, rng: &mut Rng, node: &Arc<SimNode>, other: &Ar
     world.trace.line(&format!("node {}: a bit flips, {what}", node.number));
     world.start(node);
     let pause = rng.millis(2_000..=8_000);
-    sleep(pause).await;
-    let noticed = node.up().is_none();
-    world.tally.count(if noticed {
-        "flipped bit noticed at the start"
-    } else {
-        "flipped bit not noticed at the start"
+    let (world, node, other) = (Arc::clone(world), Arc::clone(node), Arc::clone(other));
+    // To its end, even when the faults end before.
+    let replaced = tokio::spawn(async move {
+        sleep(pause).await;
+        let noticed = if node.up().is_none() { "noticed" } else { "not noticed" };
+        world.tally.count(&format!("flipped bit {noticed} at the start"));
+        gone(&world, &node, &other).await
     });
-    gone(world, node, other).await
+    replaced.await.unwrap_or(false)
 }
 
 /// A member goes, in order or because its machine is gone for good; another machine comes in its place.
@@ -304,7 +306,8 @@ async fn replace(world: &Arc<World>, fault: Fault, node: &Arc<SimNode>, other: &
         let left = timeout(Duration::from_secs(20), client.leave_node(LeaveNodeRequest { node_id })).await;
         return matches!(left, Ok(Ok(_)));
     }
-    gone(world, node, other).await
+    let (world, node, other) = (Arc::clone(world), Arc::clone(node), Arc::clone(other));
+    tokio::spawn(async move { gone(&world, &node, &other).await }).await.unwrap_or(false)
 }
 
 /// A machine is gone for good: its member is removed, and another machine comes.

@@ -207,9 +207,7 @@ impl Poller {
         workflow_id: &str,
         run_id: &str,
     ) -> Result<(), Status> {
-        let last = request.commands.last().map(|command| command.command_type());
-        let closing = [CommandType::CompleteWorkflowExecution, CommandType::ContinueAsNewWorkflowExecution];
-        let closes = last.filter(|last| closing.contains(last)).map(|_| Ask::Close { run: run_id.to_string() });
+        let closes = script::closes(&request.commands).then(|| Ask::Close { run: run_id.to_string() });
         let mut last = Status::unavailable("");
         for _ in 0..4 {
             let mut call = Request::new(request.clone());

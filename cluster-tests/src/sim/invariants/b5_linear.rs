@@ -28,11 +28,12 @@ struct State {
 type Order = (State, BTreeSet<usize>);
 
 /// What is known of an id's runs when all is over.
-struct Runs {
+#[derive(Debug, Default)]
+pub struct Runs {
     /// By which run another was continued.
-    next: BTreeMap<String, String>,
+    pub next: BTreeMap<String, String>,
     /// The others: starts began them, one whose outcome is unknown perhaps.
-    started: BTreeSet<String>,
+    pub started: BTreeSet<String>,
 }
 
 /// Checks all ids that nothing else than the recorded calls acts on.
@@ -70,8 +71,11 @@ impl Runs {
     }
 }
 
-/// Whether there is an order; `Ok(false)`: that was too much to find out. `Err` is the call that fits nowhere.
-fn find_order<'a>(ops: &'a [Op], runs: &Runs) -> Result<bool, &'a Op> {
+/// Whether there is an order; `Ok(false)`: that was too much to find out.
+///
+/// # Errors
+/// The call that fits nowhere.
+pub fn find_order<'a>(ops: &'a [Op], runs: &Runs) -> Result<bool, &'a Op> {
     let mut moments: Vec<(u64, usize, bool)> = Vec::new();
     for (index, op) in ops.iter().enumerate() {
         moments.push((op.called, index, true));
@@ -165,61 +169,5 @@ fn after(state: &State, op: &Op, runs: &Runs) -> Vec<State> {
         }
         (Ask::Describe { run: None }, Some(Answer::NotFound)) => right(state.current.is_none()),
         _ => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn op(called: u64, returned: u64, ask: Ask, answer: Answer) -> Op {
-        Op { called, returned: Some((returned, answer)), ask }
-    }
-
-    fn runs(started: &[&str]) -> Runs {
-        Runs { next: BTreeMap::new(), started: started.iter().map(ToString::to_string).collect() }
-    }
-
-    fn described(called: u64, returned: u64, run: &str, running: bool) -> Op {
-        let answer = Answer::Described { run: run.into(), running };
-        op(called, returned, Ask::Describe { run: None }, answer)
-    }
-
-    fn closed(called: u64, returned: u64, run: &str) -> Op {
-        op(called, returned, Ask::Close { run: run.into() }, Answer::Done)
-    }
-
-    #[test]
-    fn what_overlaps_may_come_in_any_order() {
-        let started = op(1, 4, Ask::Start, Answer::Started("a".into()));
-        let ops = [started, described(2, 3, "a", true), closed(5, 9, "a"), described(6, 7, "a", true)];
-        assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
-    }
-
-    #[test]
-    fn a_stale_read_fits_nowhere() {
-        let started = op(1, 2, Ask::Start, Answer::Started("a".into()));
-        let ops = [started, closed(3, 4, "a"), described(5, 6, "a", true)];
-        assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[2]));
-        let early = [described(1, 2, "a", true), op(3, 4, Ask::Start, Answer::Started("a".into()))];
-        assert_eq!(find_order(&early, &runs(&[])).err(), Some(&early[0]));
-    }
-
-    #[test]
-    fn two_open_runs_fit_nowhere() {
-        let start = |called, run: &str| op(called, called + 1, Ask::Start, Answer::Started(run.into()));
-        let ops = [start(1, "a"), start(3, "b")];
-        assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[1]));
-        let ops = [start(1, "a"), closed(3, 4, "a"), start(5, "b"), op(7, 8, Ask::Start, Answer::Exists)];
-        assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
-    }
-
-    #[test]
-    fn a_start_of_unknown_outcome_may_have_happened_at_any_time() {
-        let lost = Op { called: 1, returned: None, ask: Ask::Start };
-        let ops = [lost.clone(), described(5, 6, "a", true), op(7, 8, Ask::Signal, Answer::Done)];
-        assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
-        let ops = [lost, op(2, 3, Ask::Signal, Answer::NotFound), op(4, 5, Ask::Signal, Answer::NotFound)];
-        assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
     }
 }
