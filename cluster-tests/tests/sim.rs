@@ -84,6 +84,20 @@ fn closed(called: u64, returned: u64, run: &str) -> Op {
     op(called, returned, Ask::Close { run: run.into() }, Answer::Done)
 }
 
+fn signal() -> Ask {
+    Ask::Signal { request: "s".into() }
+}
+
+#[test]
+fn a_repeated_signal_is_answered_after_the_close_and_another_is_not() {
+    let started = op(1, 2, Ask::Start, Answer::Started("a".into()));
+    let lost = Op { called: 3, returned: None, ask: signal() };
+    let ops = [started.clone(), lost, closed(4, 5, "a"), op(6, 7, signal(), Answer::Done)];
+    assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+    let ops = [started, closed(4, 5, "a"), op(6, 7, signal(), Answer::Done)];
+    assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[2]));
+}
+
 #[test]
 fn what_overlaps_may_come_in_any_order() {
     let started = op(1, 4, Ask::Start, Answer::Started("a".into()));
@@ -112,8 +126,8 @@ fn two_open_runs_fit_nowhere() {
 #[test]
 fn a_start_of_unknown_outcome_may_have_happened_at_any_time() {
     let lost = Op { called: 1, returned: None, ask: Ask::Start };
-    let ops = [lost.clone(), described(5, 6, "a", true), op(7, 8, Ask::Signal, Answer::Done)];
+    let ops = [lost.clone(), described(5, 6, "a", true), op(7, 8, signal(), Answer::Done)];
     assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
-    let ops = [lost, op(2, 3, Ask::Signal, Answer::NotFound), op(4, 5, Ask::Signal, Answer::NotFound)];
+    let ops = [lost, op(2, 3, signal(), Answer::NotFound), op(4, 5, signal(), Answer::NotFound)];
     assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
 }

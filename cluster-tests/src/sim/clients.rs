@@ -132,7 +132,7 @@ async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
         loop {
             let mut call = Request::new(request.clone());
             call.set_timeout(CALL_TIME);
-            let under = world.calls.call(&plan.workflow_id, Ask::Signal);
+            let under = world.calls.call(&plan.workflow_id, Ask::Signal { request: name.clone() });
             let answer = world.service(&mut rng).signal_workflow_execution(call).await;
             let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
             world.trace.line(&format!("signal {} {name}: {code:?}", plan.workflow_id));

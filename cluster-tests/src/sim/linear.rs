@@ -16,7 +16,10 @@ pub struct Op {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     Start,
-    Signal,
+    /// By its request id: a repetition is answered as the first was, even after the run has closed.
+    Signal {
+        request: String,
+    },
     /// A worker's completion that ends the run, or continues it as new.
     Close {
         run: String,

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bristlecone_proto::temporal::api::enums::v1::{
-    CommandType, QueryResultType, TaskQueueKind, WorkflowTaskFailedCause,
-};
+use bristlecone_proto::temporal::api::enums::v1::{QueryResultType, TaskQueueKind, WorkflowTaskFailedCause};
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;

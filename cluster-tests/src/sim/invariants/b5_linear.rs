@@ -2,7 +2,7 @@
 //! its answer, in which every answer is right.
 //!
 //! # Contract
-//! The model of a workflow id is its current run, whether that is open, and which runs there were. Calls are taken in
+//! The model of a workflow id is its current run, whether that is open, which signals it took, and which runs there were. Calls are taken in
 //! the order of their beginnings and ends; at an end every order that is still possible must have placed the call.
 //! A call whose outcome is unknown may be placed at any time from its beginning on, or never.
 
@@ -21,6 +21,8 @@ const ORDERS_MAX: usize = 20_000;
 struct State {
     current: Option<String>,
     open: bool,
+    /// Request ids of the current run's signals.
+    taken: BTreeSet<String>,
     seen: BTreeSet<String>,
 }
 
@@ -85,23 +87,47 @@ pub fn find_order<'a>(ops: &'a [Op], runs: &Runs) -> Result<bool, &'a Op> {
     let mut under_way = BTreeSet::new();
     let mut orders: BTreeSet<Order> = BTreeSet::from([Order::default()]);
     for (_, index, begins) in moments {
+        let Some(op) = ops.get(index) else { continue };
         if begins {
-            // A read of unknown outcome says nothing and does nothing.
-            if ops.get(index).is_some_and(|op| op.returned.is_some() || changes(&op.ask)) {
+            if op.returned.is_some() || matters(op, ops) {
                 under_way.insert(index);
+                orders = orders.into_iter().map(|order| settled(order, ops, runs, &under_way)).collect();
             }
             continue;
         }
         orders = place(index, ops, runs, &under_way, orders);
         under_way.remove(&index);
         if orders.is_empty() {
-            return ops.get(index).map_or(Ok(true), Err);
+            return Err(op);
         }
         if orders.len() > ORDERS_MAX {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether a call of unknown outcome can change any answer. A read cannot, nor a signal of which nobody heard more.
+fn matters(op: &Op, ops: &[Op]) -> bool {
+    match &op.ask {
+        Ask::Start | Ask::Close { .. } => true,
+        Ask::Signal { .. } => {
+            let taken = |other: &&Op| other.ask == op.ask && matches!(other.returned, Some((_, Answer::Done)));
+            ops.iter().any(|other| taken(&other))
+        }
+        Ask::Describe { .. } => false,
+    }
+}
+
+/// Places all calls under way that are right in this state and change nothing: to place them later can be no better.
+fn settled((state, mut done): Order, ops: &[Op], runs: &Runs, under_way: &BTreeSet<usize>) -> Order {
+    for next in under_way {
+        let Some(op) = ops.get(*next).filter(|op| op.returned.is_some() && !done.contains(next)) else { continue };
+        if after(&state, op, runs).first() == Some(&state) {
+            done.insert(*next);
+        }
+    }
+    (state, done)
 }
 
 /// All orders that go on from these and have placed the call.
@@ -127,7 +153,7 @@ fn place(
             for state in after(&state, op, runs) {
                 let mut done = done.clone();
                 done.insert(*next);
-                let order = (state, done);
+                let order = settled((state, done), ops, runs, under_way);
                 if known.len() <= ORDERS_MAX && known.insert(order.clone()) {
                     todo.push(order);
                 }
@@ -137,16 +163,13 @@ fn place(
     placed
 }
 
-fn changes(ask: &Ask) -> bool {
-    matches!(ask, Ask::Start | Ask::Close { .. })
-}
-
 /// The states to which a call leads, if its answer is right here.
 fn after(state: &State, op: &Op, runs: &Runs) -> Vec<State> {
     let answer = op.returned.as_ref().map(|(_, answer)| answer);
     let begun = |run: &String| {
         let mut seen = state.seen.clone();
-        seen.insert(run.clone()).then(|| State { current: Some(run.clone()), open: true, seen })
+        let taken = BTreeSet::new();
+        seen.insert(run.clone()).then(|| State { current: Some(run.clone()), open: true, taken, seen })
     };
     let right = |right: bool| if right { vec![state.clone()] } else { Vec::new() };
     match (&op.ask, answer) {
@@ -154,8 +177,14 @@ fn after(state: &State, op: &Op, runs: &Runs) -> Vec<State> {
         (Ask::Start, Some(Answer::Started(run))) if state.current.as_ref() == Some(run) => vec![state.clone()],
         (Ask::Start, Some(Answer::Started(run))) if !state.open => begun(run).into_iter().collect(),
         (Ask::Start, None) if !state.open => runs.started.iter().filter_map(begun).collect(),
-        (Ask::Start, Some(Answer::Exists)) | (Ask::Signal, Some(Answer::Done)) => right(state.open),
-        (Ask::Signal, Some(Answer::NotFound)) => right(!state.open),
+        (Ask::Start, Some(Answer::Exists)) => right(state.open),
+        (Ask::Signal { request }, Some(Answer::Done)) if state.taken.contains(request) => vec![state.clone()],
+        (Ask::Signal { request }, Some(Answer::Done) | None) if state.open => {
+            let mut next = state.clone();
+            next.taken.insert(request.clone());
+            vec![next]
+        }
+        (Ask::Signal { .. }, Some(Answer::NotFound)) => right(!state.open),
         (Ask::Close { run }, Some(Answer::Done) | None) if state.open && state.current.as_ref() == Some(run) => {
             match runs.next.get(run) {
                 Some(next) => begun(next).into_iter().collect(),
