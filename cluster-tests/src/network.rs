@@ -75,6 +75,24 @@ impl Network {
         self.each_pair(node, "del");
     }
 
+    /// From now on nothing of a node reaches the others; what they send still reaches it.
+    pub fn mute(&self, node: usize) {
+        self.each_from(node, "add");
+    }
+
+    /// Undoes [`Network::mute`].
+    pub fn unmute(&self, node: usize) {
+        self.each_from(node, "del");
+    }
+
+    fn each_from(&self, node: usize, verb: &str) {
+        for other in (1..=self.count).filter(|other| *other != node) {
+            let route = format!("{}/32", self.address(other));
+            let changed = ip(&["-n", &self.namespace(node), "route", verb, "blackhole", &route]);
+            changed.expect("routes of a namespace of ours can be changed");
+        }
+    }
+
     fn each_pair(&self, node: usize, verb: &str) {
         for other in (1..=self.count).filter(|other| *other != node) {
             for (from, to) in [(node, other), (other, node)] {

@@ -177,6 +177,11 @@ impl Node {
         .await
     }
 
+    /// The process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// SIGSTOP: the process hangs, its connections stay.
     pub fn pause(&self) {
         self.signal(Signal::STOP);

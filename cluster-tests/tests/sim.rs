@@ -2,9 +2,12 @@
 //!
 //! `BRISTLECONE_SIM_SEEDS` is how many seeds are run (from 1 on), `BRISTLECONE_SIM_BUG_SEEDS` how many for each bug.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bristlecone_cluster_tests::sim::campaign::{self, Campaign};
+use bristlecone_cluster_tests::sim::invariants::b5_linear::{Runs, find_order};
+use bristlecone_cluster_tests::sim::linear::{Answer, Ask, Op};
 use bristlecone_storage::planted::Bug;
 
 /// Seeds that once showed a bug of the product.
@@ -54,10 +57,77 @@ fn planted_bugs_are_found() {
     for bug in Bug::ALL {
         let campaign = Campaign { plant: Some(bug.name()), twice_every: 0, quiet: true, ..campaign(1, seeds) };
         let summary = campaign.run().expect("runs");
-        match summary.failed.first() {
-            Some(found) => println!("{bug:?}: found after {} seeds: {:?}", summary.runs, found.violations.first()),
+        match &summary.found {
+            Some((seed, what)) => println!("{bug:?}: found after {} seeds, by seed {seed}: {what}", summary.runs),
             None => missed.push(bug),
         }
     }
     assert!(missed.is_empty(), "not found within {seeds} seeds: {missed:?}");
+}
+
+// ---------------------------------------------------------------- the oracle itself
+
+fn op(called: u64, returned: u64, ask: Ask, answer: Answer) -> Op {
+    Op { called, returned: Some((returned, answer)), ask }
+}
+
+fn runs(started: &[&str]) -> Runs {
+    Runs { next: BTreeMap::new(), started: started.iter().map(ToString::to_string).collect() }
+}
+
+fn described(called: u64, returned: u64, run: &str, running: bool) -> Op {
+    let answer = Answer::Described { run: run.into(), running };
+    op(called, returned, Ask::Describe { run: None }, answer)
+}
+
+fn closed(called: u64, returned: u64, run: &str) -> Op {
+    op(called, returned, Ask::Close { run: run.into() }, Answer::Done)
+}
+
+fn signal() -> Ask {
+    Ask::Signal { request: "s".into() }
+}
+
+#[test]
+fn a_repeated_signal_is_answered_after_the_close_and_another_is_not() {
+    let started = op(1, 2, Ask::Start, Answer::Started("a".into()));
+    let lost = Op { called: 3, returned: None, ask: signal() };
+    let ops = [started.clone(), lost, closed(4, 5, "a"), op(6, 7, signal(), Answer::Done)];
+    assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+    let ops = [started, closed(4, 5, "a"), op(6, 7, signal(), Answer::Done)];
+    assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[2]));
+}
+
+#[test]
+fn what_overlaps_may_come_in_any_order() {
+    let started = op(1, 4, Ask::Start, Answer::Started("a".into()));
+    let ops = [started, described(2, 3, "a", true), closed(5, 9, "a"), described(6, 7, "a", true)];
+    assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+}
+
+#[test]
+fn a_stale_read_fits_nowhere() {
+    let started = op(1, 2, Ask::Start, Answer::Started("a".into()));
+    let ops = [started, closed(3, 4, "a"), described(5, 6, "a", true)];
+    assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[2]));
+    let early = [described(1, 2, "a", true), op(3, 4, Ask::Start, Answer::Started("a".into()))];
+    assert_eq!(find_order(&early, &runs(&[])).err(), Some(&early[0]));
+}
+
+#[test]
+fn two_open_runs_fit_nowhere() {
+    let start = |called, run: &str| op(called, called + 1, Ask::Start, Answer::Started(run.into()));
+    let ops = [start(1, "a"), start(3, "b")];
+    assert_eq!(find_order(&ops, &runs(&[])).err(), Some(&ops[1]));
+    let ops = [start(1, "a"), closed(3, 4, "a"), start(5, "b"), op(7, 8, Ask::Start, Answer::Exists)];
+    assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
+}
+
+#[test]
+fn a_start_of_unknown_outcome_may_have_happened_at_any_time() {
+    let lost = Op { called: 1, returned: None, ask: Ask::Start };
+    let ops = [lost.clone(), described(5, 6, "a", true), op(7, 8, signal(), Answer::Done)];
+    assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
+    let ops = [lost, op(2, 3, signal(), Answer::NotFound), op(4, 5, signal(), Answer::NotFound)];
+    assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
 }

@@ -74,7 +74,8 @@ pub(crate) fn advance(cursor: &record::Cursor, entry: &Envelope, raw: &[u8]) -> 
             if entry.epoch != current {
                 return Err(Refusal::Epoch);
             }
-            if entry.number != cursor.number.wrapping_add(1) {
+            let follows = planted::has(Bug::HoleApplied) && entry.number > cursor.number;
+            if entry.number != cursor.number.wrapping_add(1) && !follows {
                 return Err(Refusal::Number);
             }
             if entry.time < cursor.time {

@@ -291,13 +291,21 @@ impl Node {
     }
 
     /// openraft applies what is accepted, synced here or not, so after a crash the rows may be ahead of
-    /// the log; then the log begins anew after them. Its vote stays, or is at least the term of the rows.
+    /// the log; then the log begins anew after them. Its vote stays, or is at least the term of the rows. Rows that are
+    /// older than the log's first entry cannot come from a crash.
     async fn align_log(&self, id: GroupId, applied: &AppliedState) -> Result<(), Error> {
         let Some(applied) = applied.log_id else {
             return Ok(());
         };
         let log = &self.env.log;
         let state = log.state(id);
+        if let Some(purged) = state.purged.filter(|purged| purged.index > applied.index) {
+            return Err(Error::Storage(format!(
+                "the rows of group {id} are those of entry {}, and its log begins after entry {}: the data directory is \
+                 damaged. Remove this node and join with an empty one",
+                applied.index, purged.index
+            )));
+        }
         if state.vote.is_none() && applied != BEFORE_ALL {
             let vote = Vote { leader_id: applied.leader_id, committed: false };
             let bytes = Bytes::from(types::vote_to(&vote).encode_to_vec());

@@ -11,6 +11,7 @@ use bristlecone_machine::reply;
 use bristlecone_proto::chain::{ChainId, Input, Rejection, Reply, input};
 use bristlecone_proto::node::{AwaitHistory, ChainCall, Request, Response, request, response};
 use bristlecone_proto::record;
+use bristlecone_storage::planted::{self, Bug};
 use bristlecone_storage::state::keys::slot_of;
 use tokio::time::Instant;
 
@@ -102,6 +103,16 @@ fn is_repeatable(kind: &input::Kind) -> bool {
     }
 }
 
+/// A planted bug: the repetition looks like another request.
+fn forget_request_id(ask: &mut Ask) {
+    let Ask::Input(input) = ask else { return };
+    match &mut input.kind {
+        Some(input::Kind::Start(start)) => start.request_id.push('+'),
+        Some(input::Kind::Signal(signal)) => signal.request_id.push('+'),
+        _ => {}
+    }
+}
+
 /// What one attempt came to.
 enum Attempt {
     Done(Box<Reply>),
@@ -116,7 +127,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A rejection of the cluster's own (UNAVAILABLE, RESOURCE_EXHAUSTED, …); one by the chain is a reply.
-    pub(super) async fn ask(&self, chain: &ChainId, ask: Ask, deadline: Instant) -> Result<Reply> {
+    pub(super) async fn ask(&self, chain: &ChainId, mut ask: Ask, deadline: Instant) -> Result<Reply> {
         let patience = ask.patience();
         let mut give_up = None;
         let mut hint = None;
@@ -143,6 +154,9 @@ impl Cluster {
                 Attempt::Unknown(rejection) => {
                     if !ask.is_repeatable() || now + PAUSE >= give_up {
                         return Err(rejection);
+                    }
+                    if planted::has(Bug::RetriedAsNew) {
+                        forget_request_id(&mut ask);
                     }
                 }
                 Attempt::Elsewhere(next) => {

@@ -370,6 +370,21 @@ proptest! {
     }
 
     #[test]
+    fn a_changed_text_is_another_filter_or_none(
+        condition in condition(), at: proptest::sample::Index, put in "\\PC{0,3}", taken in 0..4_usize
+    ) {
+        let filter = Filter { condition: Some(condition), group_by_status: false };
+        let mut text: Vec<char> = filter.to_string().chars().collect();
+        let at = at.index(text.len());
+        text.splice(at..(at + taken).min(text.len()), put.chars());
+        let text: String = text.into_iter().collect();
+        if let Ok(found) = Filter::from_text(&text) {
+            found.matches(&execution());
+            prop_assert_eq!(Filter::from_text(&found.to_string()), Ok(found));
+        }
+    }
+
+    #[test]
     fn no_text_breaks_the_parser(text in any::<String>()) {
         let _ = parse(&text);
     }

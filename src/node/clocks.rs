@@ -5,12 +5,15 @@
 //! median must not lead: timers would fire early or late. A reading that was under way for long looks as if the
 //! other clock were slow, never as if it were fast: of a node's recent readings the latest time counts.
 //!
-//! Shards go by [`Clocks::wall`] (as a [`Clock`]), which does not follow a step of the wall clock at once: until
-//! the readings of others confirm it, time goes on from before the step at the monotonic rate. A shard that followed
-//! would fire every timer within the step, and its time, once written, never comes back.
+//! Shards go by [`Clocks::wall`] (as a [`Clock`]), and only where most members of the cluster, this one among them,
+//! were seen to agree with it since the process began ([`Clocks::is_good`]): two nodes that differ cannot tell who is
+//! wrong, and a process that has just begun knows no time but its own. From then on a step of the wall clock is not
+//! followed until most members confirm it; meanwhile time goes on at the monotonic rate. A shard that followed would
+//! fire every timer within the step, and its time, once written, never comes back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bristlecone_proto::node::ClockReading;
@@ -29,15 +32,32 @@ const READINGS_MAX: usize = 16;
 const OFFSET_MAX: i64 = 500_000_000;
 /// The wall clock stepped when it and the monotonic clock came so far apart between two looks. Nanoseconds.
 const STEP_MIN: i64 = 250_000_000;
-/// A step that nobody can confirm, because nobody is heard, is believed after so long.
+/// A step is believed after so long where there are no others to ask; and for so long a new process may be without
+/// others that agree before it counts as wrong.
 const DOUBT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Clocks {
     clock: Arc<dyn Clock>,
-    /// By node, oldest first: when it was heard, and its clock minus ours in nanoseconds.
-    offsets: Mutex<HashMap<u64, VecDeque<(Instant, i64)>>>,
+    begun: Instant,
+    /// Members of the cluster, this node among them; 0 until the metadata is known to be recent.
+    members: AtomicUsize,
+    readings: Mutex<HashMap<u64, VecDeque<Heard>>>,
     steady: Mutex<Option<Steady>>,
+}
+
+/// What another node's clock showed, and when that was heard.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    wall: i64,
+}
+
+impl Heard {
+    /// That clock now, minus another time.
+    fn ahead_of(&self, wall: i64) -> i64 {
+        self.wall.saturating_add(nanos(self.at.elapsed())).saturating_sub(wall)
+    }
 }
 
 /// The time that shards go by, at the last look.
@@ -45,6 +65,8 @@ pub struct Clocks {
 struct Steady {
     shown: i64,
     at: Instant,
+    /// Whether most members were seen to agree with it.
+    agreed: bool,
     /// Since when the wall clock shows something else.
     doubted: Option<Instant>,
 }
@@ -52,43 +74,43 @@ struct Steady {
 impl Clock for Clocks {
     fn wall(&self) -> i64 {
         let (wall, now) = (self.clock.wall(), Instant::now());
-        if planted::has(Bug::WallClock) {
-            return wall;
-        }
         let mut steady = self.steady.lock();
-        let Some(known) = &mut *steady else {
-            *steady = Some(Steady { shown: wall, at: now, doubted: None });
-            return wall;
-        };
-        let passed = i64::try_from((now - known.at).as_nanos()).unwrap_or(0);
-        let expected = known.shown.saturating_add(passed);
+        let known = steady.get_or_insert(Steady { shown: wall, at: now, agreed: false, doubted: None });
+        let expected = known.shown.saturating_add(nanos(now - known.at));
         known.at = now;
         known.shown = wall;
-        if wall.saturating_sub(expected).abs() <= STEP_MIN {
+        if !known.agreed {
+            known.agreed = self.agrees(wall, self.begun);
+        } else if wall.saturating_sub(expected).abs() <= STEP_MIN {
             known.doubted = None;
-        } else if self.confirms(*known.doubted.get_or_insert(now)) {
+        } else if self.confirms(wall, *known.doubted.get_or_insert(now)) {
             tracing::warn!(step_ms = (wall - expected) / 1_000_000, "the wall clock stepped, and the others agree");
             known.doubted = None;
         } else {
             known.shown = expected;
         }
-        known.shown
+        if planted::has(Bug::WallClock) { wall } else { known.shown }
     }
 }
 
 impl Clocks {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, offsets: Mutex::default(), steady: Mutex::default() }
+        Self {
+            clock,
+            begun: Instant::now(),
+            members: AtomicUsize::new(0),
+            readings: Mutex::default(),
+            steady: Mutex::default(),
+        }
     }
 
     pub fn heard(&self, node_id: u64, reading: ClockReading) {
-        let offset = reading.wall.saturating_sub(self.clock.wall());
-        let mut offsets = self.offsets.lock();
-        let readings = offsets.entry(node_id).or_default();
+        let mut readings = self.readings.lock();
+        let readings = readings.entry(node_id).or_default();
         if readings.len() == READINGS_MAX {
             readings.pop_front();
         }
-        readings.push_back((Instant::now(), offset));
+        readings.push_back(Heard { at: Instant::now(), wall: reading.wall });
     }
 
     pub fn reading(&self) -> ClockReading {
@@ -97,35 +119,51 @@ impl Clocks {
         ClockReading { wall: self.clock.wall() }
     }
 
-    /// Whether any other node was heard.
-    pub fn is_compared(&self) -> bool {
-        !self.offsets.lock().is_empty()
+    /// How many members the cluster has, this node among them, by metadata that is recent.
+    pub fn set_members(&self, members: usize) {
+        self.members.store(members, Ordering::Relaxed);
     }
 
-    /// Whether most nodes, of those that are heard, say since then what our wall clock says.
-    fn confirms(&self, since: Instant) -> bool {
-        let offsets = self.offsets.lock();
-        let heard = offsets.values().filter_map(VecDeque::back).filter(|(at, _)| at.elapsed() < FRESH);
-        let (mut known, mut agree) = (0, 0);
-        for (at, offset) in heard {
-            known += 1;
-            if *at > since && offset.abs() <= OFFSET_MAX {
-                agree += 1;
-            }
-        }
-        // This node counts too.
-        if known == 0 { since.elapsed() >= DOUBT } else { agree > 0 && (agree + 1) * 2 > known + 1 }
+    /// Whether shards may go by this clock.
+    pub fn is_good(&self) -> bool {
+        self.wall();
+        let agreed = self.steady.lock().is_some_and(|steady| steady.agreed);
+        (agreed || planted::has(Bug::WallClock)) && self.too_far().is_none()
+    }
+
+    /// Whether this process had time to find members that agree with its clock, and did not.
+    pub fn is_lonely(&self) -> bool {
+        self.begun.elapsed() > DOUBT * 2 && !self.steady.lock().is_some_and(|steady| steady.agreed)
+    }
+
+    /// Whether most members, this one among them, were heard to show this time, after `since`.
+    fn agrees(&self, wall: i64, since: Instant) -> bool {
+        let readings = self.readings.lock();
+        let offsets = readings.values().filter_map(|readings| {
+            let fresh = readings.iter().filter(|heard| heard.at > since && heard.at.elapsed() < FRESH);
+            fresh.map(|heard| heard.ahead_of(wall)).max()
+        });
+        let agreeing = 1 + offsets.filter(|offset| offset.abs() <= OFFSET_MAX).count();
+        let members = self.members.load(Ordering::Relaxed);
+        members > 0 && agreeing > members / 2
+    }
+
+    /// Whether a step to this time, seen first at `since`, is to be followed.
+    fn confirms(&self, wall: i64, since: Instant) -> bool {
+        let alone = self.members.load(Ordering::Relaxed) == 1;
+        if alone { since.elapsed() >= DOUBT } else { self.agrees(wall, since) }
     }
 
     /// Nanoseconds by which the median of all clocks is ahead of ours, when it is too far away.
     pub fn too_far(&self) -> Option<i64> {
+        let wall = self.clock.wall();
         let mut offsets: Vec<i64> = {
-            let mut known = self.offsets.lock();
+            let mut known = self.readings.lock();
             known.retain(|_, readings| {
-                readings.retain(|(at, _)| at.elapsed() < FRESH);
+                readings.retain(|heard| heard.at.elapsed() < FRESH);
                 !readings.is_empty()
             });
-            known.values().filter_map(|readings| readings.iter().map(|(_, offset)| *offset).max()).collect()
+            known.values().filter_map(|readings| readings.iter().map(|heard| heard.ahead_of(wall)).max()).collect()
         };
         offsets.push(0);
         offsets.sort_unstable();
@@ -136,6 +174,10 @@ impl Clocks {
         let median = if lower.abs() < upper.abs() { lower } else { upper };
         (median.abs() > OFFSET_MAX).then_some(median)
     }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -177,6 +219,15 @@ mod tests {
             clocks.heard(node, ClockReading { wall: 3_600 * SECOND });
             clocks.heard(node, ClockReading { wall: 3_597 * SECOND });
         }
+        assert!(!clocks.is_good());
+        clocks.set_members(3);
+        assert!(!clocks.is_good());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        for node in [2, 3] {
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND });
+        }
+        assert!(clocks.is_good());
         assert_eq!(clocks.too_far(), None);
     }
 
@@ -189,27 +240,38 @@ mod tests {
         }
     }
 
+    fn settable() -> (Arc<Settable>, Clocks) {
+        let settable = Arc::new(Settable::default());
+        let clocks = Clocks::new(Arc::clone(&settable) as Arc<dyn Clock>);
+        (settable, clocks)
+    }
+
+    impl Settable {
+        fn set(&self, wall: i64) {
+            self.0.store(wall, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn shards_follow_a_step_of_the_wall_clock_only_when_others_confirm_it() {
-        let settable = Arc::new(Settable::default());
-        let set = |wall: i64| settable.0.store(wall, std::sync::atomic::Ordering::Relaxed);
-        let clocks = Clocks::new(Arc::clone(&settable) as Arc<dyn Clock>);
-        assert!(!clocks.is_compared());
+        let (wall, clocks) = settable();
+        clocks.set_members(3);
+        tokio::time::advance(Duration::from_nanos(1)).await;
         clocks.heard(2, ClockReading { wall: 0 });
-        clocks.heard(3, ClockReading { wall: 0 });
-        assert!(clocks.is_compared());
         assert_eq!(clocks.wall(), 0);
+        assert!(clocks.is_good());
         // It goes an hour ahead, alone: the shards' time goes on as before, and back with the wall clock.
-        set(3_600 * SECOND);
+        wall.set(3_600 * SECOND);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(clocks.wall(), SECOND);
         clocks.heard(2, ClockReading { wall: SECOND });
         clocks.heard(3, ClockReading { wall: SECOND });
         assert_eq!(clocks.wall(), SECOND);
-        set(SECOND + SECOND / 10);
+        assert!(!clocks.is_good());
+        wall.set(SECOND + SECOND / 10);
         assert_eq!(clocks.wall(), SECOND + SECOND / 10);
         // All go ahead together, as after a pause of the whole machine.
-        set(7_200 * SECOND);
+        wall.set(7_200 * SECOND);
         assert_eq!(clocks.wall(), SECOND + SECOND / 10);
         tokio::time::advance(Duration::from_millis(500)).await;
         clocks.heard(2, ClockReading { wall: 7_200 * SECOND });
@@ -218,11 +280,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_hears_nobody_believes_its_wall_clock_after_a_while() {
-        let settable = Arc::new(Settable::default());
-        let clocks = Clocks::new(Arc::clone(&settable) as Arc<dyn Clock>);
+    async fn a_new_process_with_a_wrong_clock_decides_nothing() {
+        let (wall, clocks) = settable();
+        clocks.set_members(3);
+        wall.set(1_800 * SECOND);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // Of two that differ neither is the odd one out.
+        clocks.heard(2, ClockReading { wall: 0 });
+        assert_eq!(clocks.too_far(), None);
+        assert!(!clocks.is_good() && !clocks.is_lonely());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(clocks.is_lonely());
+        wall.set(6 * SECOND);
+        clocks.heard(3, ClockReading { wall: 6 * SECOND });
+        assert!(clocks.is_good() && !clocks.is_lonely());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hears_nobody_does_not_follow_a_step() {
+        let (wall, clocks) = settable();
+        clocks.set_members(3);
+        tokio::time::advance(Duration::from_nanos(1)).await;
+        clocks.heard(3, ClockReading { wall: 0 });
         assert_eq!(clocks.wall(), 0);
-        settable.0.store(100 * SECOND, std::sync::atomic::Ordering::Relaxed);
+        wall.set(1_800 * SECOND);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        clocks.wall();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(clocks.wall(), 120 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_only_member_believes_its_wall_clock_after_a_while() {
+        let (wall, clocks) = settable();
+        clocks.set_members(1);
+        assert_eq!(clocks.wall(), 0);
+        wall.set(100 * SECOND);
         assert_eq!(clocks.wall(), 0);
         tokio::time::advance(DOUBT).await;
         assert_eq!(clocks.wall(), 100 * SECOND);

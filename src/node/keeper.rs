@@ -83,6 +83,9 @@ async fn know_members(cluster: Cluster) {
             }
         }
         parts.queues.set_members(alive(parts, &view).into_iter().collect());
+        if parts.health.is_caught_up() {
+            parts.clocks.set_members(view.present_members().count());
+        }
         parts.health.set_ready(is_ready(parts, &view));
         pass = pass.wrapping_add(1);
         if pass % DISK_EVERY == 1 {
@@ -302,6 +305,10 @@ fn must_not_lead(parts: &Parts, view: &MetaView) -> bool {
         tracing::error!(offset_ms = offset / 1_000_000, "the wall clock is far from the others': leads nothing");
         return true;
     }
+    if parts.clocks.is_lonely() {
+        tracing::error!("no majority of the members agrees with the wall clock: leads nothing");
+        return true;
+    }
     !active || parts.health.refuses_starts()
 }
 
@@ -341,6 +348,8 @@ async fn report(cluster: Cluster, me: Member) {
                 let mut applied = parts.meta.group().watch_applied();
                 if applied.wait_for(|index| *index >= reply.index).await.is_ok() {
                     parts.health.set_caught_up();
+                    // Shards wait for it: not with the next pass.
+                    parts.clocks.set_members(cluster.meta().present_members().count());
                 }
                 return;
             }

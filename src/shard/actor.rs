@@ -9,6 +9,7 @@ use bristlecone_machine::{self as machine, Chain};
 use bristlecone_proto::chain::{ChainId, Input, Purge, Wake, input};
 use bristlecone_proto::node::QueueKey;
 use bristlecone_raft::{Epoch, Group};
+use bristlecone_storage::planted::{self, Bug};
 use bristlecone_storage::runtime::{Clock, UnixNanos};
 use bristlecone_storage::state::keys::{self, Slot};
 use futures::FutureExt;
@@ -381,7 +382,9 @@ impl Actor {
     }
 
     fn offer_again(&mut self) {
-        self.backlog.reoffer();
+        if !planted::has(Bug::OfferedOnce) {
+            self.backlog.reoffer();
+        }
         for id in self.queries.untaken() {
             self.offer_query(id);
         }

@@ -132,10 +132,9 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Whether this node's clock may decide: it was compared with others, if there are any, and is not far off.
+    /// Whether this node's clock may decide.
     pub fn clock_is_good(&self) -> bool {
-        let alone = || self.meta.borrow().present_members().all(|member| member.node_id == self.me);
-        (self.clocks.is_compared() || alone()) && self.clocks.too_far().is_none()
+        self.clocks.is_good()
     }
 
     /// Notes that rows could not be read. A damaged file ends the node: it must not go on without these rows, and

@@ -36,10 +36,20 @@ pub enum Bug {
     StartedRewritten,
     /// A failed sync is taken for a good one.
     SyncErrorIgnored,
+    /// A call whose outcome is unknown is made again as if it were another.
+    RetriedAsNew,
+    /// A refused entry leaves a hole: the shard goes on with the next number, and replicas take it.
+    HoleApplied,
+    /// A snapshot is added to the rows that are there, and does not replace them.
+    IngestOverOld,
+    /// Tasks that were offered once are never offered again.
+    OfferedOnce,
+    /// A replica that has not applied all of a history gives what it has.
+    ShortPages,
 }
 
 impl Bug {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeSync,
         Self::VoteNotKept,
         Self::ReadWithoutBarrier,
@@ -53,6 +63,11 @@ impl Bug {
         Self::PurgeAboveFlushed,
         Self::StartedRewritten,
         Self::SyncErrorIgnored,
+        Self::RetriedAsNew,
+        Self::HoleApplied,
+        Self::IngestOverOld,
+        Self::OfferedOnce,
+        Self::ShortPages,
     ];
 
     pub fn name(self) -> String {

@@ -7,8 +7,10 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -52,6 +54,27 @@ struct Inner {
     threads: bool,
     stopped: AtomicBool,
     running: Mutex<Running>,
+    /// In a simulation: while it is set no task gets on; tasks that would are listed.
+    paused: Mutex<Option<Vec<Waker>>>,
+}
+
+impl Inner {
+    fn holds_back(&self, context: &Context<'_>) -> bool {
+        match &mut *self.paused.lock() {
+            Some(waiting) => {
+                waiting.push(context.waker().clone());
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A task that gets on only while its node is not paused.
+async fn pausable<F: Future>(inner: Arc<Inner>, task: F) -> F::Output {
+    let mut task = pin!(task);
+    std::future::poll_fn(|context| if inner.holds_back(context) { Poll::Pending } else { task.as_mut().poll(context) })
+        .await
 }
 
 /// Tasks that can be aborted. A handle keeps the memory of its task, so those of finished ones are let go as soon as
@@ -75,7 +98,8 @@ impl Tasks {
     }
 
     fn new(threads: bool) -> Self {
-        Self { inner: Arc::new(Inner { threads, stopped: AtomicBool::new(false), running: Mutex::default() }) }
+        let (stopped, running, paused) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { threads, stopped, running, paused }) }
     }
 
     /// Whether blocking work may have threads of its own.
@@ -96,7 +120,10 @@ impl Tasks {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let handle = tokio::spawn(task);
+        let handle = match self.inner.threads {
+            true => tokio::spawn(task),
+            false => tokio::spawn(pausable(Arc::clone(&self.inner), task)),
+        };
         let mut running = self.inner.running.lock();
         if self.inner.stopped.load(Ordering::Acquire) {
             handle.abort();
@@ -129,6 +156,19 @@ impl Tasks {
         }
     }
 
+    /// Holds all tasks back, as when the process or its machine is stopped for a while; for simulations only.
+    pub fn pause(&self) {
+        self.inner.paused.lock().get_or_insert_default();
+    }
+
+    /// Lets the tasks go on.
+    pub fn resume(&self) {
+        let waiting = self.inner.paused.lock().take();
+        for waker in waiting.into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
     /// Aborts every task that was spawned here; later ones are aborted at once.
     pub fn stop(&self) {
         let mut running = self.inner.running.lock();
@@ -136,5 +176,33 @@ impl Tasks {
         for task in running.tasks.drain(..) {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_node_does_nothing_until_it_goes_on() {
+        let tasks = Tasks::single_threaded();
+        let (sender, mut ticks) = tokio::sync::mpsc::unbounded_channel();
+        tasks.spawn(async move {
+            for tick in 0.. {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if sender.send(tick).is_err() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(ticks.recv().await, Some(0));
+        tasks.pause();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(ticks.try_recv().is_err());
+        tasks.resume();
+        assert_eq!(ticks.recv().await, Some(1));
+        assert_eq!(ticks.recv().await, Some(2));
     }
 }

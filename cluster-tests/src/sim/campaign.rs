@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bristlecone_storage::planted::Bug;
 use parking_lot::Mutex;
 
+use super::fitting;
 use super::run::Outcome;
 
 /// What to run.
@@ -33,6 +35,8 @@ pub struct Summary {
     pub runs: u64,
     pub void: Vec<(u64, String)>,
     pub failed: Vec<Outcome>,
+    /// Of a planted bug: the violation that shows it, and the seed.
+    pub found: Option<(u64, String)>,
     /// Seeds whose two runs differed.
     pub unequal: Vec<u64>,
     pub twice: u64,
@@ -86,7 +90,7 @@ impl Campaign {
     fn work(&self, next: &AtomicU64, summary: &Mutex<Summary>, begun: Instant) -> anyhow::Result<()> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let found = self.plant.is_some() && !summary.lock().failed.is_empty();
+            let found = summary.lock().found.is_some();
             if number >= self.seeds || found {
                 return Ok(());
             }
@@ -103,6 +107,10 @@ impl Campaign {
                 if second.hash != outcome.hash {
                     summary.unequal.push(seed);
                 }
+            }
+            let bug = self.plant.as_deref().and_then(Bug::named);
+            if let Some(what) = bug.and_then(|bug| fitting::found(bug, &outcome)) {
+                summary.found.get_or_insert_with(|| (seed, what.clone()));
             }
             summary.add(outcome);
             self.progress(&summary, begun);
@@ -168,6 +176,9 @@ impl Summary {
         }
         for outcome in &self.failed {
             text.push_str(&format!("  seed {} FAILED: {}\n", outcome.seed, outcome.violations.join("; ")));
+        }
+        if let Some((seed, what)) = &self.found {
+            text.push_str(&format!("  the planted bug is found by seed {seed}: {what}\n"));
         }
         for seed in &self.unequal {
             text.push_str(&format!("  seed {seed} FAILED: two runs, two traces\n"));

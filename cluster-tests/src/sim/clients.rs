@@ -19,12 +19,15 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status};
 
 use super::invariants::{b2_histories, b4_once, b5_reads};
+use super::linear::{Answer, Ask};
 use super::rng::Rng;
 use super::script;
+use super::updates;
+use super::wire::Service;
 use super::worker::is_passing;
 use super::world::World;
 
-const NAMESPACE: &str = "default";
+pub const NAMESPACE: &str = "default";
 const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// A workflow that somebody is to start.
@@ -70,26 +73,36 @@ pub async fn start(world: Arc<World>, plan: Plan, mut rng: Rng) {
     loop {
         let mut call = Request::new(request.clone());
         call.set_timeout(CALL_TIME);
+        let under = world.calls.call(&plan.workflow_id, Ask::Start);
         let answer = world.service(&mut rng).start_workflow_execution(call).await;
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         world.trace.line(&format!("start {} {}: {code:?}", plan.workflow_id, plan.request_id));
         match answer {
             Ok(answer) => {
                 world.tally.count("workflow started");
-                b4_once::started(&world, &plan.workflow_id, &plan.request_id, &answer.into_inner().run_id);
+                let run_id = answer.into_inner().run_id;
+                world.calls.returned(&under, Answer::Started(run_id.clone()));
+                b4_once::started(&world, &plan.workflow_id, &plan.request_id, &run_id);
                 // Once more, as a client does that lost its memory: it must be told of the same run.
                 if rng.per_mille(150) {
                     world.tally.count("start repeated");
                     let mut call = Request::new(request.clone());
                     call.set_timeout(CALL_TIME);
+                    let under = world.calls.call(&plan.workflow_id, Ask::Start);
                     if let Ok(answer) = world.service(&mut rng).start_workflow_execution(call).await {
-                        b4_once::started(&world, &plan.workflow_id, &plan.request_id, &answer.into_inner().run_id);
+                        let run_id = answer.into_inner().run_id;
+                        world.calls.returned(&under, Answer::Started(run_id.clone()));
+                        b4_once::started(&world, &plan.workflow_id, &plan.request_id, &run_id);
                     }
                 }
-                return signal(world, plan, rng).await;
+                let more = Rng::of(world.options.seed, &format!("updates {}", plan.request_id));
+                let update = updates::update(Arc::clone(&world), plan.clone(), more);
+                futures::join!(signal(world, plan, rng), update);
+                return;
             }
             // Another client's run is open; it ends at some time.
             Err(status) if status.code() == Code::AlreadyExists => {
+                world.calls.returned(&under, Answer::Exists);
                 b4_once::start_refused(&world, &plan.workflow_id);
             }
             Err(status) if is_passing(&status) => {}
@@ -119,16 +132,20 @@ async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
         loop {
             let mut call = Request::new(request.clone());
             call.set_timeout(CALL_TIME);
+            let under = world.calls.call(&plan.workflow_id, Ask::Signal { request: name.clone() });
             let answer = world.service(&mut rng).signal_workflow_execution(call).await;
             let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
             world.trace.line(&format!("signal {} {name}: {code:?}", plan.workflow_id));
             match answer {
                 Ok(_) => {
                     world.tally.count("signal taken");
+                    world.calls.returned(&under, Answer::Done);
                     world.ledger.known.lock().signals.insert(key, true);
                     break;
                 }
-                Err(status) if status.code() == Code::NotFound => return,
+                Err(status) if status.code() == Code::NotFound => {
+                    return world.calls.returned(&under, Answer::NotFound);
+                }
                 Err(status) if is_passing(&status) => {}
                 Err(status) => return world.violated(format!("signal to {}: {status}", plan.workflow_id)),
             }
@@ -154,6 +171,26 @@ pub async fn read(world: Arc<World>, mut rng: Rng) {
             1 => drop(describe(&world, &mut rng, &workflow_id, &run_id).await),
             _ => query(&world, &mut rng, &workflow_id, &run_id).await,
         }
+    }
+}
+
+/// Reads one run at every node at once, for ever: whoever led once must not answer from what it remembers.
+pub async fn compare(world: Arc<World>, mut rng: Rng) {
+    loop {
+        let pause = rng.millis(100..=600);
+        sleep(pause).await;
+        // What changed last is what a stale reader would not know.
+        let Some((workflow_id, run_id)) = world.ledger.known.lock().latest.clone() else { continue };
+        let reads = world.nodes().into_iter().map(|node| {
+            let (world, workflow_id, run_id) = (Arc::clone(&world), workflow_id.clone(), run_id.clone());
+            tokio::spawn(async move {
+                let service = world.service_of(node);
+                drop(describe_at(&world, service, &workflow_id, &run_id).await);
+            })
+        });
+        // Those at nodes that are held up answer later, or never.
+        let reads: Vec<_> = reads.collect();
+        drop(reads);
     }
 }
 
@@ -205,17 +242,32 @@ pub async fn describe(
     workflow_id: &str,
     run_id: &str,
 ) -> Result<DescribeWorkflowExecutionResponse, Status> {
+    let service = world.service(rng);
+    describe_at(world, service, workflow_id, run_id).await
+}
+
+async fn describe_at(
+    world: &World,
+    mut service: Service,
+    workflow_id: &str,
+    run_id: &str,
+) -> Result<DescribeWorkflowExecutionResponse, Status> {
     let demanded = b5_reads::demand(world, workflow_id, run_id);
     let mut request = Request::new(DescribeWorkflowExecutionRequest {
         namespace: NAMESPACE.to_string(),
         execution: Some(execution(workflow_id, run_id)),
     });
     request.set_timeout(CALL_TIME);
-    let answer = world.service(rng).describe_workflow_execution(request).await;
+    let asked = Some(run_id.to_string()).filter(|run| !run.is_empty());
+    let under = world.calls.call(workflow_id, Ask::Describe { run: asked });
+    let answer = service.describe_workflow_execution(request).await;
     let answer = answer.inspect_err(|status| b5_reads::failed(world, run_id, status))?.into_inner();
     world.tally.count("description read");
     let info = answer.workflow_execution_info.clone().unwrap_or_default();
     world.trace.line(&format!("{workflow_id} {run_id}: {:?}, {} events", info.status(), info.history_length));
+    let running = info.status() == WorkflowExecutionStatus::Running;
+    let run = info.execution.clone().unwrap_or_default().run_id;
+    world.calls.returned(&under, Answer::Described { run, running });
     b5_reads::described(world, run_id, &demanded, &info);
     Ok(answer)
 }

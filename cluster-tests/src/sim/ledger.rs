@@ -28,8 +28,15 @@ pub struct Known {
     /// Workflow ids that have one run for certain.
     pub single: BTreeSet<String>,
     pub runs: BTreeMap<String, Run>,
+    /// The run of which events were shown last: workflow id and run id.
+    pub latest: Option<(String, String)>,
     /// Signals sent, by workflow id and name, and whether they were acknowledged.
     pub signals: BTreeMap<(String, String), bool>,
+    /// Updates whose outcomes were told, by workflow id and update id.
+    pub updates: BTreeMap<(String, String), String>,
+    /// Workflow ids of which a reset was asked, and the runs that resets began, by request id.
+    pub reset: BTreeSet<String>,
+    pub reset_runs: BTreeMap<(String, String), String>,
     /// Completions of activities that were accepted, by run and activity id: their attempts.
     pub activities: BTreeMap<(String, String), Vec<i32>>,
     /// Completions of workflow tasks that were accepted, by run and Started event.

@@ -6,6 +6,8 @@
 //! script.rs   deterministic workflows    worker.rs   workers that misbehave     clients.rs starts, signals, reads
 //! nemesis.rs  faults                     ledger.rs   what was told to whom      trace.rs   what happened, hashed
 //! invariants  the promises               campaign.rs many seeds on all cores    rng.rs, tally.rs
+//! linear.rs   calls and answers of each workflow id, in time
+//! updates.rs  updates and resets         fitting.rs  which promise finds which planted bug
 //! ```
 //!
 //! # Contract
@@ -20,8 +22,10 @@
 pub mod campaign;
 mod clients;
 mod clock;
-mod invariants;
+pub mod fitting;
+pub mod invariants;
 mod ledger;
+pub mod linear;
 mod nemesis;
 mod node;
 pub mod options;
@@ -30,6 +34,7 @@ pub mod run;
 mod script;
 mod tally;
 mod trace;
+mod updates;
 mod wire;
 mod worker;
 mod world;

@@ -5,6 +5,7 @@
 //! wiped only when the others hold everything. Every fault that was done is counted; what could not be done is not.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bristlecone_proto::admin::admin_service_client::AdminServiceClient;
@@ -49,8 +50,15 @@ pub async fn revive(world: Arc<World>, mut happened: mpsc::UnboundedReceiver<Hap
                     world.drop_node(number);
                     continue;
                 }
+                if node.damaged.load(Ordering::Relaxed) {
+                    world.crash(&node, false);
+                    continue;
+                }
                 if !is_of_disk(&world, &why) && !is_passing(&why) {
-                    world.violated(format!("node {number} ended: {why}"));
+                    let log =
+                        ["log is damaged", "log is gone", "its log begins after"].iter().any(|word| why.contains(word));
+                    let log = if log { "the log: " } else { "" };
+                    world.violated(format!("node: {log}node {number} ended: {why}"));
                 }
                 world.crash(&node, rng.per_mille(500));
                 restart_later(&world, node, rng.millis(300..=3_000));
@@ -90,6 +98,7 @@ pub fn heal(world: &Arc<World>) {
     world.trace.line("all is healed");
     world.weather.calm();
     for node in world.nodes() {
+        node.resume();
         node.disk.set_capacity(CAPACITY);
         node.disk.set_sync_delay(Duration::ZERO);
         node.store().set_full(false);
@@ -100,7 +109,7 @@ pub fn heal(world: &Arc<World>) {
             let usual = Duration::from_micros(100)..=Duration::from_micros(300);
             world.network.set_latency(&node.host, &other.host, usual);
         }
-        if !node.runs() {
+        if !node.runs() && !node.damaged.load(Ordering::Relaxed) {
             world.start(&node);
         }
     }
@@ -119,6 +128,17 @@ async fn inflict(world: &Arc<World>, rng: &mut Rng, fault: Fault, node: &Arc<Sim
             node.disk.set_sync_delay(Duration::ZERO);
             world.crash(node, power);
             restart_later(world, Arc::clone(node), rng.millis(50..=6_000));
+        }
+        Fault::Pause => {
+            if !node.pause() {
+                return false;
+            }
+            let (world, node, length) = (Arc::clone(world), Arc::clone(node), rng.millis(200..=9_000));
+            tokio::spawn(async move {
+                sleep(length).await;
+                world.trace.line(&format!("node {} goes on", node.number));
+                node.resume();
+            });
         }
         Fault::PowerCutAll => {
             for node in world.nodes() {
@@ -213,6 +233,7 @@ async fn inflict(world: &Arc<World>, rng: &mut Rng, fault: Fault, node: &Arc<Sim
             }
             world.add_node();
         }
+        Fault::BitFlip => return flip(world, rng, node, &other).await,
         Fault::Leave | Fault::Replace => return replace(world, fault, node, &other).await,
     }
     true
@@ -239,6 +260,35 @@ async fn transfer(world: &World, rng: &mut Rng, node: &Arc<SimNode>, other: &Sim
     matches!(timeout(Duration::from_secs(3), client.transfer_leader(request)).await, Ok(Ok(_)))
 }
 
+/// A bit of a machine's rows or of its log changes while it is off. Whether the node notices when it starts, or its
+/// leader does, or nobody (the bit meant nothing): nothing wrong may be served until the machine is replaced.
+async fn flip(world: &Arc<World>, rng: &mut Rng, node: &Arc<SimNode>, other: &Arc<SimNode>) -> bool {
+    let up = world.nodes().iter().all(|node| node.up().is_some());
+    if !up || world.machines() >= MACHINES_MAX || !whole(world) {
+        return false;
+    }
+    node.damaged.store(true, Ordering::Relaxed);
+    world.crash(node, false);
+    let done = if rng.per_mille(500) { node.flip_row(rng) } else { node.flip_log(rng) };
+    let Some(what) = done else {
+        node.damaged.store(false, Ordering::Relaxed);
+        world.start(node);
+        return false;
+    };
+    world.trace.line(&format!("node {}: a bit flips, {what}", node.number));
+    world.start(node);
+    let pause = rng.millis(2_000..=8_000);
+    let (world, node, other) = (Arc::clone(world), Arc::clone(node), Arc::clone(other));
+    // To its end, even when the faults end before.
+    let replaced = tokio::spawn(async move {
+        sleep(pause).await;
+        let noticed = if node.up().is_none() { "noticed" } else { "not noticed" };
+        world.tally.count(&format!("flipped bit {noticed} at the start"));
+        gone(&world, &node, &other).await
+    });
+    replaced.await.unwrap_or(false)
+}
+
 /// A member goes, in order or because its machine is gone for good; another machine comes in its place.
 async fn replace(world: &Arc<World>, fault: Fault, node: &Arc<SimNode>, other: &Arc<SimNode>) -> bool {
     let all = world.nodes();
@@ -256,6 +306,14 @@ async fn replace(world: &Arc<World>, fault: Fault, node: &Arc<SimNode>, other: &
         let left = timeout(Duration::from_secs(20), client.leave_node(LeaveNodeRequest { node_id })).await;
         return matches!(left, Ok(Ok(_)));
     }
+    let (world, node, other) = (Arc::clone(world), Arc::clone(node), Arc::clone(other));
+    tokio::spawn(async move { gone(&world, &node, &other).await }).await.unwrap_or(false)
+}
+
+/// A machine is gone for good: its member is removed, and another machine comes.
+async fn gone(world: &Arc<World>, node: &Arc<SimNode>, other: &Arc<SimNode>) -> bool {
+    let Some(node_id) = node.id() else { return false };
+    let mut client = admin(world, other);
     world.drop_node(node.number);
     world.trace.line(&format!("node {} is gone for good", node.number));
     world.add_node();

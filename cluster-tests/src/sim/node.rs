@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bristlecone::cluster::Cluster;
@@ -15,8 +16,9 @@ use bristlecone::peer::Model;
 use bristlecone_raft::RaftConfig;
 use bristlecone_storage::log::LogOptions;
 use bristlecone_storage::runtime::{Entropy, Tasks};
-use bristlecone_storage::state::{ModelOptions, ModelStore};
-use bristlecone_storage::vfs::{ModelVfs, Vfs};
+use bristlecone_storage::state::{Direction, KeyRange, Limit, ModelOptions, ModelStore, Read};
+use bristlecone_storage::vfs::{ModelVfs, Open, Vfs};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -42,6 +44,8 @@ pub struct SimNode {
     pub host: String,
     pub disk: ModelVfs,
     pub clock: Arc<SimClock>,
+    /// A bit of its disk was flipped: it may end for that, and is to be replaced.
+    pub damaged: AtomicBool,
     store: Mutex<Arc<ModelStore>>,
     state: Mutex<State>,
 }
@@ -49,6 +53,8 @@ pub struct SimNode {
 #[derive(Debug, Default)]
 struct State {
     starts: u64,
+    /// The node's id, once it was up.
+    id: Option<u64>,
     tasks: Option<Tasks>,
     up: Option<Up>,
     stopping: Option<tokio::sync::oneshot::Sender<()>>,
@@ -79,7 +85,8 @@ impl SimNode {
         disk.set_capacity(CAPACITY);
         let store = Mutex::new(Arc::new(Self::fresh_store(&disk)));
         let host = host(number);
-        Self { number, host, disk, clock: Arc::new(clock), store, state: Mutex::default() }
+        let (damaged, state) = (AtomicBool::new(false), Mutex::default());
+        Self { number, host, disk, clock: Arc::new(clock), damaged, store, state }
     }
 
     fn fresh_store(disk: &ModelVfs) -> ModelStore {
@@ -93,6 +100,36 @@ impl SimNode {
     /// Whether a process runs here, be it still starting.
     pub fn runs(&self) -> bool {
         self.state.lock().tasks.is_some()
+    }
+
+    /// The id of the node that was up here last.
+    pub fn id(&self) -> Option<u64> {
+        self.state.lock().id
+    }
+
+    /// Flips a bit of a row; says of which.
+    pub fn flip_row(&self, rng: &mut Rng) -> Option<String> {
+        let store = self.store();
+        let all = KeyRange::new(Bytes::new(), Bytes::from_static(&[0xff; 32]));
+        let limit = Limit { rows: usize::MAX, bytes: usize::MAX };
+        let rows = store.page(&all, Direction::Forward, limit).ok()?.rows;
+        let (key, value) = rng.pick(&rows)?;
+        let bit = usize::try_from(rng.below(value.len() as u64 * 8)).ok()?;
+        store.flip_bit(key, bit).then(|| format!("row {key:02x?}"))
+    }
+
+    /// Flips a bit of what the log's files hold; says where.
+    pub fn flip_log(&self, rng: &mut Rng) -> Option<String> {
+        let directory = Path::new(DATA).join("log");
+        let names = self.disk.list(&directory).ok()?;
+        let name = rng.pick(&names)?;
+        let path = directory.join(name);
+        let len = self.disk.open(&path, Open::Existing).ok()?.len().ok()?;
+        // Most of a file is written late, or never.
+        let end = if rng.per_mille(800) { len.min(64 << 10) } else { len };
+        let offset = rng.below(end);
+        let bit = u8::try_from(rng.below(8)).unwrap_or(0);
+        self.disk.flip(&path, offset, bit).then(|| format!("{} at {offset}", path.display()))
     }
 
     pub fn store(&self) -> Arc<ModelStore> {
@@ -146,7 +183,11 @@ impl SimNode {
                 }
             };
             let up = Up { service: node.service(), cluster: node.cluster().clone(), tasks };
-            this.state.lock().up = Some(up);
+            {
+                let mut state = this.state.lock();
+                state.id = Some(up.cluster.node().node_id);
+                state.up = Some(up);
+            }
             drop(tell.send(Happening::Up(this.number)));
             tokio::select! {
                 biased;
@@ -163,6 +204,21 @@ impl SimNode {
     pub fn ask_to_stop(&self) -> bool {
         let mut state = self.state.lock();
         state.up.is_some() && state.stopping.take().is_some_and(|stop| stop.send(()).is_ok())
+    }
+
+    /// Holds the process up, as SIGSTOP does; false when none runs.
+    pub fn pause(&self) -> bool {
+        let state = self.state.lock();
+        if let Some(tasks) = &state.tasks {
+            tasks.pause();
+        }
+        state.tasks.is_some()
+    }
+
+    pub fn resume(&self) {
+        if let Some(tasks) = &self.state.lock().tasks {
+            tasks.resume();
+        }
     }
 
     /// The process dies. With `power` the machine does too, and loses what was not synced.
@@ -194,14 +250,21 @@ impl SimNode {
             Role::Join { seeds }
         };
         let address = |port: u16| std::net::SocketAddr::from((ip(self.number), port));
+        let usual = NodeConfig::development(address(7233));
+        let mut limits = usual.limits.clone();
+        if options.mixed && self.number.is_multiple_of(2) {
+            limits.history_events_suggest = 8;
+            limits.soft_start_ms_max = 100;
+        }
         NodeConfig {
             data_dir: Some(PathBuf::from(DATA)),
             node_name: format!("n{}", self.number),
             internal_listen: address(7234),
             role,
             namespaces: if first { vec!["default".to_string()] } else { Vec::new() },
+            limits,
             drain_time: Duration::from_secs(3),
-            ..NodeConfig::development(address(7233))
+            ..usual
         }
     }
 }

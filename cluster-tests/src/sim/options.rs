@@ -30,10 +30,15 @@ pub enum Fault {
     Join,
     Leave,
     Replace,
+    Pause,
+    BitFlip,
 }
 
 impl Fault {
-    pub const ALL: [Self; 22] = [
+    /// Drawn from a stream of their own.
+    const MORE: [Self; 2] = [Self::Pause, Self::BitFlip];
+
+    const MOST: [Self; 22] = [
         Self::PowerCut,
         Self::PowerCutAll,
         Self::CrashInWrite,
@@ -80,6 +85,11 @@ pub struct Options {
     pub given_up: u64,
     /// Longest way of a client's call, one way.
     pub call_ms_max: u64,
+    /// Of a thousand workflows, how many are updated; of a thousand runs, in how many workflows are reset.
+    pub updated: u64,
+    pub reset: u64,
+    /// Nodes differ in what they are told to limit, as versions do.
+    pub mixed: bool,
     pub segment_kib: u64,
     pub flush_interval: Duration,
     pub flush_log_kib: u64,
@@ -90,10 +100,12 @@ impl Options {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::of(seed, "options");
         let nodes = if rng.per_mille(700) { 3 } else { rng.between(4..=5) };
-        let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.per_mille(400)).collect();
+        let mut more = Rng::of(seed, "more options");
+        let mut faults: Vec<Fault> = Fault::MOST.into_iter().filter(|_| rng.per_mille(400)).collect();
         if faults.is_empty() {
             faults.push(Fault::PowerCut);
         }
+        faults.extend(Fault::MORE.into_iter().filter(|_| more.per_mille(400)));
         let rough = rng.per_mille(600);
         let mut share = |most: u64| if rough { rng.below(most) } else { 0 };
         let (lost, answers_lost, doubled, given_up) = (share(40), share(40), share(60), share(40));
@@ -112,6 +124,9 @@ impl Options {
             doubled,
             given_up,
             call_ms_max: if rng.per_mille(300) { rng.between(10..=60) } else { 3 },
+            updated: if more.per_mille(500) { more.between(200..=1_000) } else { 0 },
+            reset: 400,
+            mixed: more.per_mille(300),
             segment_kib: if rng.per_mille(500) { 256 } else { 1024 },
             flush_interval: Duration::from_millis(rng.between(500..=15_000)),
             flush_log_kib: rng.between(16..=256),

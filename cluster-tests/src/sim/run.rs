@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep};
 
 use super::invariants::b2_replicas::{self, Replicas};
-use super::invariants::{b1_durable, b3_wakes, b4_once};
+use super::invariants::{b1_durable, b3_wakes, b4_once, b5_linear};
 use super::ledger;
 use super::options::Options;
 use super::rng::Rng;
 use super::worker::{Kind, Poller};
 use super::world::World;
-use super::{clients, nemesis};
+use super::{clients, nemesis, updates};
 
 /// How long a healthy cluster may take to form, to agree, to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +71,8 @@ async fn phases(world: &Arc<World>) -> Option<String> {
         world.add_node();
     }
     if !until(world, || is_formed(world)).await {
+        // A replica that lacks rows may be why.
+        b2_replicas::rows(world);
         world.violated("the cluster does not form".to_string());
         return None;
     }
@@ -130,6 +132,10 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
     for reader in 0..5 {
         tasks.push(tokio::spawn(clients::read(Arc::clone(world), Rng::of(seed, &format!("reader {reader}")))));
     }
+    tasks.push(tokio::spawn(updates::reset(Arc::clone(world), Rng::of(seed, "resets"))));
+    for reader in 0..2 {
+        tasks.push(tokio::spawn(clients::compare(Arc::clone(world), Rng::of(seed, &format!("comparer {reader}")))));
+    }
     for worker in 0..world.options.workers {
         let cache = Arc::default();
         let kinds = [Kind::Workflow, Kind::Workflow, Kind::Activity, Kind::Activity, Kind::Activity, Kind::Sticky];
@@ -178,6 +184,7 @@ async fn endure(world: &Arc<World>) {
     }
     b1_durable::check(world, &after);
     b4_once::one_open_run(world, &after);
+    b5_linear::check(world, &after);
     world.tally.add("run checked at the end", after.len() as u64);
 }
 

@@ -151,6 +151,12 @@ pub fn event_word(event: &HistoryEvent) -> Option<(i64, String)> {
     }
 }
 
+/// Whether commands end the run, or continue it as new.
+pub fn closes(commands: &[Command]) -> bool {
+    let ends = [CommandType::CompleteWorkflowExecution, CommandType::ContinueAsNewWorkflowExecution];
+    commands.last().is_some_and(|last| ends.contains(&last.command_type()))
+}
+
 /// How many signals a history holds.
 pub fn signals(events: &[HistoryEvent]) -> u64 {
     Seen::of(events).signals

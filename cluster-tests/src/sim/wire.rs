@@ -23,6 +23,9 @@ use super::options::Options;
 use super::rng::Rng;
 use super::tally::Tally;
 
+/// How long callers wait that said nothing.
+const PATIENCE: time::Duration = time::Duration::from_secs(30);
+
 pub type Service = WorkflowServiceClient<Wire>;
 
 /// A connection of a client to one node.
@@ -112,6 +115,7 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
     if fate.lost {
         return Err(Status::unavailable("the call was lost"));
     }
+    let patience = timeout_of(&parts).unwrap_or(PATIENCE);
     let up = wire.node.up().ok_or_else(|| Status::unavailable("connection refused"))?;
     let first = deliver(&up, parts.clone(), bytes.clone());
     if fate.doubled {
@@ -125,11 +129,8 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
         });
     }
     let (handler, answer) = first;
-    let answered = match fate.given_up_after {
-        Some(patience) => time::timeout(patience, answer).await,
-        None => Ok(answer.await),
-    };
-    let Ok(answered) = answered else {
+    let patience = fate.given_up_after.unwrap_or(patience);
+    let Ok(answered) = time::timeout(patience, answer).await else {
         // As when a client goes away: the server drops the handler wherever it waits.
         handler.abort();
         return Err(Status::unavailable("the caller gave up"));
@@ -137,6 +138,22 @@ async fn carry(wire: Wire, request: http::Request<Body>) -> Result<http::Respons
     let response = answered.map_err(|_| Status::unavailable("connection lost"))?;
     sleep(fate.back).await;
     if fate.answer_lost { Err(Status::unavailable("the answer was lost")) } else { Ok(response) }
+}
+
+/// How long the caller waits: a moment longer than it told the server, as clients do.
+fn timeout_of(parts: &http::request::Parts) -> Option<time::Duration> {
+    let text = parts.headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    let timeout = match unit {
+        "n" => time::Duration::from_nanos(number),
+        "u" => time::Duration::from_micros(number),
+        "m" => time::Duration::from_millis(number),
+        "S" => time::Duration::from_secs(number),
+        "M" => time::Duration::from_secs(number * 60),
+        _ => return None,
+    };
+    Some(timeout + time::Duration::from_millis(200))
 }
 
 /// Runs a handler among the node's tasks.

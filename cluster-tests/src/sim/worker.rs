@@ -25,8 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Status};
 
 use super::invariants::{b2_histories, b4_once, replay};
+use super::linear::{Answer, Ask};
 use super::rng::Rng;
 use super::script;
+use super::updates;
 use super::world::World;
 
 const POLL_TIME: Duration = Duration::from_secs(8);
@@ -135,8 +137,13 @@ impl Poller {
                 sleep(pause).await;
             }
         }
-        let commands = script::decide(&workflow_id, &events);
-        let answers = task.queries.keys().map(|id| {
+        let answers = updates::answer(&task.messages, &mut self.rng);
+        let mut commands = answers.commands;
+        commands.extend(script::decide(&workflow_id, &events));
+        // A task that only rejected updates may leave no trace.
+        let traceless = commands.is_empty() && !answers.messages.is_empty();
+        let messages = answers.messages;
+        let queries = task.queries.keys().map(|id| {
             let answer = script::payload(&script::signals(&events).to_string());
             let result = WorkflowQueryResult {
                 result_type: QueryResultType::Answered.into(),
@@ -150,7 +157,8 @@ impl Poller {
             task_token: task.task_token,
             identity: format!("worker-{}", self.worker),
             commands,
-            query_results: answers.collect(),
+            messages,
+            query_results: queries.collect(),
             sticky_attributes: world.options.sticky.then(|| StickyExecutionAttributes {
                 worker_task_queue: Some(TaskQueue {
                     name: self.sticky_queue(),
@@ -164,14 +172,16 @@ impl Poller {
         let started = task.started_event_id;
         world.ledger.known.lock().sent.entry((run_id.clone(), started)).or_insert_with(Instant::now);
         let twice = self.rng.per_mille(40);
-        let status = self.answer(&request).await;
+        let status = self.answer(&request, &workflow_id, &run_id).await;
         world.trace.line(&format!(
             "{workflow_id} task {started}: {:?}",
             status.as_ref().map(|()| "done").map_err(Status::code)
         ));
         if status.is_ok() {
             world.tally.count("workflow task done");
-            b4_once::task_accepted(&world, &run_id, started, &events);
+            if !traceless {
+                b4_once::task_accepted(&world, &run_id, started, &events);
+            }
             if world.options.sticky {
                 self.cache.lock().insert(run_id.clone(), events.clone());
             }
@@ -181,7 +191,7 @@ impl Poller {
         }
         if twice {
             world.tally.count("workflow task done twice");
-            if self.answer(&request).await.is_ok() {
+            if self.answer(&request, &workflow_id, &run_id).await.is_ok() && !traceless {
                 b4_once::task_accepted(&world, &run_id, started, &events);
             }
         }
@@ -189,13 +199,25 @@ impl Poller {
     }
 
     /// Answers, and answers again while it is unknown whether the answer was taken.
-    async fn answer(&mut self, request: &RespondWorkflowTaskCompletedRequest) -> Result<(), Status> {
+    async fn answer(
+        &mut self,
+        request: &RespondWorkflowTaskCompletedRequest,
+        workflow_id: &str,
+        run_id: &str,
+    ) -> Result<(), Status> {
+        let closes = script::closes(&request.commands).then(|| Ask::Close { run: run_id.to_string() });
         let mut last = Status::unavailable("");
         for _ in 0..4 {
             let mut call = Request::new(request.clone());
             call.set_timeout(Duration::from_secs(5));
+            let under = closes.clone().map(|ask| self.world.calls.call(workflow_id, ask));
             match self.world.service(&mut self.rng).respond_workflow_task_completed(call).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if let Some(under) = &under {
+                        self.world.calls.returned(under, Answer::Done);
+                    }
+                    return Ok(());
+                }
                 Err(status) if is_passing(&status) => last = status,
                 Err(status) => return Err(status),
             }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::clock::SimClock;
 use super::ledger::Ledger;
+use super::linear::Calls;
 use super::node::{Happening, SimNode};
 use super::options::Options;
 use super::rng::Rng;
@@ -28,6 +29,7 @@ pub struct World {
     pub trace: Trace,
     pub tally: Arc<Tally>,
     pub ledger: Ledger,
+    pub calls: Calls,
     pub weather: Arc<Weather>,
     pub happenings: mpsc::UnboundedSender<Happening>,
     nodes: Mutex<BTreeMap<u64, Arc<SimNode>>>,
@@ -52,6 +54,7 @@ impl World {
             network: Model::new(Rng::of(options.seed, "network").next()),
             trace: Trace::new(begun, trace)?,
             ledger: Ledger::default(),
+            calls: Calls::default(),
             weather: Arc::new(Weather::new(&options, Arc::clone(&tally))),
             tally,
             happenings,

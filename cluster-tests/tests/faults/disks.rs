@@ -11,6 +11,8 @@ use bristlecone_cluster_tests::{Cluster, until};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tonic::Code;
 
+use super::rounds;
+
 const TIME: Duration = Duration::from_secs(30);
 const SIZE: u64 = 600 << 20;
 /// What is left when it is full: far below what a node wants, enough for what it still has to write.
@@ -53,7 +55,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_disk_fills_up() {
+async fn f9_the_disk_fills_up() {
     let mut cluster = Cluster::empty("full");
     let place = bristlecone_cluster_tests::node::Place::local();
     let number = cluster.create(place, bristlecone_cluster_tests::node::Becomes::Founder);
@@ -70,6 +72,16 @@ async fn the_disk_fills_up() {
     let api = Api::once(&cluster.address(number));
     api.start("before", "W", "q", &(), "before").await.expect("there is room");
 
+    let rounds = rounds(1);
+    for round in 0..rounds {
+        fills(&mut cluster, number, &disk, &api, round).await;
+    }
+    assert!(cluster.node(number).stop().await.success());
+    drop(disk);
+    println!("F-9 a full disk: {rounds} rounds; starts were refused, the rest went on, and starts came back");
+}
+
+async fn fills(cluster: &mut Cluster, number: usize, disk: &SmallDisk, api: &Api, round: usize) {
     disk.fill();
     until("shedding", TIME, || async {
         let health = cluster.cli(number, &["health"]);
@@ -78,17 +90,16 @@ async fn the_disk_fills_up() {
         Ok(())
     })
     .await;
-    let refused = api.start("during", "W", "q", &(), "during").await.expect_err("there is no room");
+    let during = format!("during-{round}");
+    let refused = api.start(&during, "W", "q", &(), &during).await.expect_err("there is no room");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     // What is there goes on.
-    api.signal("before", "s", &1, "during").await.expect("known workflows go on");
-    assert_eq!(api.history("before", "").await.expect("readable").len(), 3);
+    api.signal("before", "s", &1, &during).await.expect("known workflows go on");
+    assert_eq!(api.history("before", "").await.expect("readable").len(), 3 + round);
     cluster.fail_on_ended_node();
 
     disk.clear();
-    until("a start", Duration::from_secs(10), || api.start("after", "W", "q", &(), "after")).await;
+    let after = format!("after-{round}");
+    until("a start", Duration::from_secs(10), || api.start(&after, "W", "q", &(), &after)).await;
     cluster.wait_healthy().await;
-    assert!(cluster.node(number).stop().await.success());
-    drop(disk);
-    println!("a full disk: refused and recovered");
 }

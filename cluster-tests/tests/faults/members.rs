@@ -6,21 +6,25 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use bristlecone_cluster_tests::api::Api;
 use bristlecone_cluster_tests::{Cluster, until};
 
-use super::{PROGRESS, Stage, WELL_AGAIN};
+use super::{PROGRESS, Stage, WELL_AGAIN, rounds};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_is_replaced_with_an_empty_disk() {
+async fn f16_a_node_is_replaced_with_an_empty_disk() {
+    let rounds = rounds(1);
     let mut stage = Stage::set("replaced").await;
-    let lost = stage.cluster.id_of(3).await;
-    stage.cluster.node(3).kill();
-    stage.load.wait_for(1).await;
-    let removed = stage.cluster.cli(1, &["remove", "n3"]);
-    assert!(removed.status.success(), "{removed:?}");
-    stage.cluster.replace(3);
-    stage.cluster.node(3).start().expect("the program starts");
-    stage.recover().await;
-    assert!(stage.cluster.id_of(3).await > lost, "a node id is never used again");
-    stage.clear("an empty disk").await;
+    for round in 0..rounds {
+        let victim = 3 - round % 3;
+        let lost = stage.cluster.id_of(victim).await;
+        let led = stage.led_by(victim).await;
+        stage.measure();
+        stage.cluster.node(victim).kill();
+        stage.probes.wait_answering(WELL_AGAIN).await;
+        stage.note(&led);
+        stage.load.wait_for(1).await;
+        stage.replace(victim, lost).await;
+        assert!(stage.cluster.id_of(victim).await > lost, "a node id is never used again");
+    }
+    stage.clear("F-16 an empty disk", rounds).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +37,7 @@ async fn a_fourth_node_joins_and_another_leaves() {
     stage.load.wait_for(PROGRESS).await;
     stage.cluster.forget(3);
     stage.recover().await;
-    stage.clear("a fourth node, and a third that left").await;
+    stage.clear("F-18 a fourth node, and a third that left", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +63,7 @@ async fn a_node_is_drained_and_stopped_without_one_failed_request() {
     stage.cluster.node(3).start().expect("the program starts");
     stage.recover().await;
     clients.finish().await;
-    stage.clear("drained and stopped").await;
+    stage.clear("F-17 drained and stopped", 1).await;
 }
 
 /// Clients that never try again.

@@ -7,6 +7,7 @@ mod elections;
 mod epochs;
 mod faults;
 mod members;
+mod mutated;
 mod network;
 mod purging;
 mod snapshots;

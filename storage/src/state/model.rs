@@ -25,6 +25,7 @@ use super::error::{Error, Result};
 use super::range::KeyRange;
 use super::snapshot::{self, Sink, damaged};
 use super::store::{Direction, Limit, Read, SnapshotFile, StateStore, Usage, View, Visitor};
+use crate::planted::{self, Bug};
 use crate::vfs::{Open, Vfs};
 
 #[derive(Debug, Clone, Copy)]
@@ -383,7 +384,9 @@ impl Sink for ModelSink<'_> {
     fn end(&mut self, span: &KeyRange) -> Result<SnapshotFile> {
         let rows = std::mem::take(&mut self.rows).finish().map_err(|error| Error::Invalid(error.to_string()))?;
         let mut file = BatchBuilder::new();
-        file.delete_range(span);
+        if !planted::has(Bug::IngestOverOld) {
+            file.delete_range(span);
+        }
         file.append(&rows);
         let file = file.finish().map_err(|error| Error::Invalid(error.to_string()))?;
         let path = self.directory.join(format!("{:06}.rows", self.written));

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 
+use super::b4_once;
 use crate::sim::ledger;
+use crate::sim::updates;
 use crate::sim::world::World;
 
 /// Compares the final histories (by run) with everything that was acknowledged.
@@ -21,9 +23,11 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
     for (run_id, events) in histories {
         let workflow_id = known.runs.get(run_id).map(|run| run.workflow_id.clone()).unwrap_or_default();
         let mut here = BTreeSet::new();
+        b4_once::updates(world, run_id, events);
         for event in events {
             if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) = &event.attributes {
-                if !here.insert(a.signal_name.clone()) {
+                // What a reset applies again may come once more from its sender.
+                if !here.insert(a.signal_name.clone()) && !known.reset.contains(&workflow_id) {
                     world.violated(format!(
                         "B-4: the signal {} to {workflow_id} {run_id} is there twice",
                         a.signal_name
@@ -31,6 +35,13 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
                 }
                 *signals.entry((workflow_id.clone(), a.signal_name.clone())).or_default() += 1;
             }
+        }
+    }
+    for ((workflow_id, update_id), outcome) in &known.updates {
+        let of = |run_id: &String| known.runs.get(run_id).is_some_and(|run| run.workflow_id == *workflow_id);
+        let mut runs = histories.iter().filter(|(run_id, _)| of(run_id));
+        if !runs.any(|(_, events)| completes_update(events, update_id, outcome)) {
+            world.violated(format!("B-1: the update {update_id} of {workflow_id}, {outcome:?}, is gone"));
         }
     }
     for ((workflow_id, name), acknowledged) in &known.signals {
@@ -55,6 +66,16 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
             world.violated(format!("B-1: the accepted completion of {activity} of {run_id}, {attempts:?}, is gone"));
         }
     }
+}
+
+fn completes_update(events: &[HistoryEvent], update_id: &str, outcome: &str) -> bool {
+    events.iter().any(|event| match &event.attributes {
+        Some(Attributes::WorkflowExecutionUpdateCompletedEventAttributes(a)) => {
+            let id = a.meta.as_ref().map(|meta| meta.update_id.as_str());
+            id == Some(update_id) && updates::outcome_text(a.outcome.as_ref()) == outcome
+        }
+        _ => false,
+    })
 }
 
 fn completes(events: &[HistoryEvent], activity: &str) -> bool {

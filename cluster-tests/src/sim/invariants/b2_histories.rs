@@ -33,6 +33,7 @@ pub fn shown(world: &World, workflow_id: &str, run_id: &str, events: &[HistoryEv
         }
         run.shown.entry(event.event_id).or_insert_with(Instant::now);
     }
+    known.latest = Some((workflow_id.to_string(), run_id.to_string()));
     // Whoever opens another run learns of it here.
     drop(known);
     for what in wrong {

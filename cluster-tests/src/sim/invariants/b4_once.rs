@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
+use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 
 use crate::sim::ledger;
 use crate::sim::world::World;
@@ -57,6 +58,48 @@ pub fn activity_accepted(world: &World, run_id: &str, activity: &str, attempt: i
     }
 }
 
+/// The outcome of an update was told.
+pub fn updated(world: &World, workflow_id: &str, update_id: &str, outcome: &str) {
+    let key = (workflow_id.to_string(), update_id.to_string());
+    let first = world.ledger.known.lock().updates.entry(key).or_insert_with(|| outcome.to_string()).clone();
+    if first != outcome {
+        world.violated(format!("B-4: {update_id} of {workflow_id} came out as {first:?} and as {outcome:?}"));
+    }
+}
+
+/// A reset was acknowledged.
+pub fn reset(world: &World, workflow_id: &str, request_id: &str, run_id: &str) {
+    let mut known = world.ledger.known.lock();
+    known.workflows.insert(workflow_id.to_string());
+    known.runs.entry(run_id.to_string()).or_default().workflow_id = workflow_id.to_string();
+    let key = (workflow_id.to_string(), request_id.to_string());
+    let first = known.reset_runs.entry(key).or_insert_with(|| run_id.to_string()).clone();
+    drop(known);
+    if first != run_id {
+        world.violated(format!("B-4: {request_id} of {workflow_id} began {first} and {run_id}"));
+    }
+}
+
+/// An update is accepted once in a run, and ends once.
+pub fn updates(world: &World, run_id: &str, events: &[HistoryEvent]) {
+    let mut seen = BTreeMap::<(bool, String), u64>::new();
+    for event in events {
+        let (accepted, meta) = match &event.attributes {
+            Some(Attributes::WorkflowExecutionUpdateAcceptedEventAttributes(a)) => {
+                (true, a.accepted_request.as_ref().and_then(|request| request.meta.as_ref()))
+            }
+            Some(Attributes::WorkflowExecutionUpdateCompletedEventAttributes(a)) => (false, a.meta.as_ref()),
+            _ => continue,
+        };
+        let id = meta.map(|meta| meta.update_id.clone()).unwrap_or_default();
+        *seen.entry((accepted, id)).or_default() += 1;
+    }
+    for ((accepted, id), times) in seen.into_iter().filter(|(_, times)| *times > 1) {
+        let what = if accepted { "accepted" } else { "completed" };
+        world.violated(format!("B-4: the update {id} of {run_id} is {what} {times} times"));
+    }
+}
+
 /// No run of an id begins before the one before it has ended, by the events' own times.
 pub fn one_open_run(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
     let known = world.ledger.known.lock();
@@ -67,6 +110,10 @@ pub fn one_open_run(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent
             i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
         };
         let workflow_id = known.runs.get(run_id).map(|run| run.workflow_id.clone()).unwrap_or_default();
+        // A reset copies the times of the events before it.
+        if known.reset.contains(&workflow_id) {
+            continue;
+        }
         spans.entry(workflow_id).or_default().push((time(events.first()), time(events.last()), run_id.clone()));
     }
     drop(known);

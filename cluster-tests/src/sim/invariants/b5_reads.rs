@@ -15,8 +15,9 @@ pub struct Demand {
     /// The last event that anybody was shown of the run.
     last: i64,
     closed: bool,
-    /// Acknowledged signals, of a workflow id that has one run.
+    /// Acknowledged signals and updates, of a workflow id that has one run.
     signals: Vec<String>,
+    updates: Vec<String>,
 }
 
 pub fn demand(world: &World, workflow_id: &str, run_id: &str) -> Demand {
@@ -24,7 +25,9 @@ pub fn demand(world: &World, workflow_id: &str, run_id: &str) -> Demand {
     let run = known.runs.get(run_id);
     let single = known.single.contains(workflow_id);
     let signals = known.signals.iter().filter(|((of, _), acknowledged)| of == workflow_id && **acknowledged && single);
+    let updates = known.updates.keys().filter(|(of, _)| of == workflow_id && single);
     Demand {
+        updates: updates.map(|(_, id)| id.clone()).collect(),
         last: run.map_or(0, Run::last),
         closed: run.is_some_and(|run| run.closed),
         signals: signals.map(|((_, name), _)| name.clone()).collect(),
@@ -42,6 +45,17 @@ pub fn history(world: &World, run_id: &str, demand: &Demand, events: &[HistoryEv
     let length = events.len() as i64;
     if length < demand.last {
         world.violated(format!("B-5: {run_id} has {length} events, {} were shown before", demand.last));
+    }
+    for id in &demand.updates {
+        let has = |event: &HistoryEvent| match &event.attributes {
+            Some(Attributes::WorkflowExecutionUpdateCompletedEventAttributes(a)) => {
+                a.meta.as_ref().is_some_and(|meta| meta.update_id == *id)
+            }
+            _ => false,
+        };
+        if !events.iter().any(has) {
+            world.violated(format!("B-5: the history of {run_id} lacks the acknowledged update {id}"));
+        }
     }
     for name in &demand.signals {
         let has = |event: &HistoryEvent| match &event.attributes {
