@@ -26,6 +26,7 @@ mod debug;
 mod limits;
 mod logging;
 mod serve;
+mod rows;
 mod settings;
 mod start;
 mod start_dev;

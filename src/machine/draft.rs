@@ -309,6 +309,18 @@ impl<'a> Draft<'a> {
         self.chain.receipts.remove(key).is_some()
     }
 
+    /// Takes everything out of the outbox, and forgets what was received.
+    pub fn forget_messages(&mut self) {
+        let sequences: Vec<u64> = self.chain.sends.iter().map(|(sequence, _)| *sequence).collect();
+        for sequence in sequences {
+            self.chain.sends.remove(&sequence);
+        }
+        let keys: Vec<ReceiptKey> = self.chain.receipts.iter().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.chain.receipts.remove(&key);
+        }
+    }
+
     /// A fresh id (uuid version 4).
     pub fn new_id(&mut self) -> String {
         self.ids_made += 1;

@@ -13,6 +13,7 @@
 //! | `take-activity q as=a1`, `undo-activity a1` | a poll takes the activity task of a queue |
 //! | `activity-complete a1`, `activity-fail a1`, `activity-cancel a1`, `heartbeat a1` | the worker answers; `activity=` instead of the poll: by id |
 //! | `pause-activity activity=1`, `unpause-activity`, `reset-activity`, `activity-options mask=heartbeatTimeout` | an operator; `type=` instead of `activity=` |
+//! | `pause`, `unpause`, `options mask=priority priority=1` | an operator, of the whole workflow; `pin=name.build` or `auto-upgrade` for the mask `versioning_override` |
 //! | `deliver` | delivers outbox rows and their answers until none is left |
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 

@@ -106,13 +106,14 @@ impl Store {
                 let of_run = self.tasks.keys().filter(move |key| key.kind == kind && key.run_id == run.id);
                 of_run.map(|key| key.scheduled_event_id)
             };
-            let task = run.head.workflow_task.as_ref().filter(|task| task.started_event_id == 0);
+            let waits = |task: &&record::WorkflowTask| task.started_event_id == 0 && !run.is_paused();
+            let task = run.head.workflow_task.as_ref().filter(waits);
             assert_eq!(
                 offered(TaskKind::Workflow).collect::<Vec<_>>(),
                 task.map(|task| task.scheduled_event_id).into_iter().collect::<Vec<_>>()
             );
             let activities: BTreeSet<i64> =
-                run.activities.iter().filter(|(_, activity)| activity.offered).map(|(id, _)| *id).collect();
+                run.activities.iter().filter(|(_, it)| it.offered && !run.is_paused()).map(|(id, _)| *id).collect();
             assert_eq!(offered(TaskKind::Activity).collect::<BTreeSet<_>>(), activities);
         }
     }
