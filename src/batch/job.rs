@@ -92,7 +92,10 @@ pub fn decide(events: &[HistoryEvent]) -> Vec<Command> {
     let attributes = || events.iter().filter_map(|event| event.attributes.as_ref());
     if attributes().any(|a| matches!(a, E::WorkflowExecutionCancelRequestedEventAttributes(_))) {
         let cancel = CancelWorkflowExecutionCommandAttributes::default();
-        return vec![command(CommandType::CancelWorkflowExecution, C::CancelWorkflowExecutionCommandAttributes(cancel))];
+        return vec![command(
+            CommandType::CancelWorkflowExecution,
+            C::CancelWorkflowExecutionCommandAttributes(cancel),
+        )];
     }
     let mut commands = Vec::new();
     let mut scheduled = false;
@@ -167,9 +170,7 @@ fn command(kind: CommandType, attributes: C) -> Command {
 }
 
 /// What is told of a job, from the description of its workflow.
-pub type Description = DescribeBatchOperationResponse;
-
-pub fn described(workflow: DescribeWorkflowExecutionResponse) -> Description {
+pub fn described(workflow: DescribeWorkflowExecutionResponse) -> DescribeBatchOperationResponse {
     let info = workflow.workflow_execution_info.unwrap_or_default();
     let memo = info.memo.unwrap_or_default().fields;
     let attributes = info.search_attributes.unwrap_or_default().indexed_fields;
@@ -257,13 +258,12 @@ mod tests {
     fn a_job_schedules_its_activity_once_and_ends_with_it() {
         let start = start_request(&request(), "id".into());
         assert_eq!(decoded(start.input.as_ref()), Some(request()));
-        let mut history = vec![event(E::WorkflowExecutionStartedEventAttributes(
-            WorkflowExecutionStartedEventAttributes {
+        let mut history =
+            vec![event(E::WorkflowExecutionStartedEventAttributes(WorkflowExecutionStartedEventAttributes {
                 workflow_type: start.workflow_type.clone(),
                 input: start.input.clone(),
                 ..WorkflowExecutionStartedEventAttributes::default()
-            },
-        ))];
+            }))];
         let kinds = |history: &[HistoryEvent]| -> Vec<CommandType> {
             decide(history).iter().map(Command::command_type).collect()
         };

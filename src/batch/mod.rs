@@ -34,7 +34,7 @@ mod reset;
 mod run;
 mod worker;
 
-pub use job::{Description, OPEN_JOBS, ALL_JOBS, described, start_request, state};
+pub use job::{ALL_JOBS, OPEN_JOBS, described, start_request, state};
 pub use request::check;
 pub use worker::work;
 

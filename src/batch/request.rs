@@ -17,7 +17,8 @@ use bristlecone_proto::temporal::api::workflowservice::v1::start_batch_operation
 pub fn check(request: &StartBatchOperationRequest) -> Result<(), Rejection> {
     let no_target = request.visibility_query.is_empty() && request.executions.is_empty();
     let operation = request.operation.as_ref().filter(|operation| operation_type(operation).is_some());
-    let Some(operation) = operation.filter(|_| !request.reason.is_empty() && !request.namespace.is_empty() && !no_target)
+    let Some(operation) =
+        operation.filter(|_| !request.reason.is_empty() && !request.namespace.is_empty() && !no_target)
     else {
         return Err(invalid_argument("must provide required parameters: BatchType/Reason/Namespace/Query/Executions"));
     };

@@ -67,8 +67,7 @@ async fn task(edge: &Edge, namespace: &str, execution: &WorkflowExecution, which
     let (mut first, mut end) = (1, history.next_event_id);
     let mut scheduled = None;
     loop {
-        let page =
-            cluster.read_events(&chain, &history.run_id, first, end, PAGE_EVENTS, reverse, deadline).await?;
+        let page = cluster.read_events(&chain, &history.run_id, first, end, PAGE_EVENTS, reverse, deadline).await?;
         for batch in page.batches {
             let batch = History::decode(batch).map_err(|error| Failed::Finally(error.to_string()))?;
             let mut events = batch.events;

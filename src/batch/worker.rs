@@ -44,8 +44,9 @@ pub async fn work(edge: Edge, tasks: Tasks, mut offered: mpsc::Receiver<String>)
         }
         let (edge, served) = (edge.clone(), Arc::clone(&served));
         tasks.spawn(async move {
-            if let Some(namespace) = edge.cluster().meta().namespace_by_id(&namespace_id) {
-                let worker = Worker { edge: &edge, namespace: &namespace.record.name };
+            let name = edge.cluster().meta().namespace_by_id(&namespace_id).map(|entry| entry.record.name.clone());
+            if let Some(name) = name {
+                let worker = Worker { edge: &edge, namespace: &name };
                 tokio::join!(worker.decide(), worker.operate());
             }
             // Tasks that were offered meanwhile are offered again.
@@ -162,7 +163,13 @@ impl Worker<'_> {
         let answered = match run(self.edge, self.namespace, &task).await {
             End::Done(progress) => {
                 let result = Some(payloads(json(&*progress)));
-                let request = RespondActivityTaskCompletedRequest { namespace, task_token, result, identity, ..Default::default() };
+                let request = RespondActivityTaskCompletedRequest {
+                    namespace,
+                    task_token,
+                    result,
+                    identity,
+                    ..Default::default()
+                };
                 api::respond_activity_task_completed::handle(edge, Call::own(), request).await.map(|_| ())
             }
             End::Canceled => {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{Outcome, rows};
 use super::cluster::{Output, table};
+use super::{Outcome, rows};
 use crate::grpc::{RpcStatus, rpc_table};
 
 #[derive(Debug, clap::Subcommand)]

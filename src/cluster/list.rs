@@ -137,10 +137,8 @@ impl Cluster {
         let store = Arc::clone(&self.inner.store);
         if list.remains {
             let scanned = self.inner.tasks.blocking(move || remains(&*store, slots, &list)).await;
-            return scanned.map_or_else(
-                |error| response::Kind::Failed(unavailable(&error.to_string())),
-                response::Kind::List,
-            );
+            return scanned
+                .map_or_else(|error| response::Kind::Failed(unavailable(&error.to_string())), response::Kind::List);
         }
         let Ok(filter) = Filter::from_text(&list.query) else {
             return response::Kind::Failed(bristlecone_machine::reply::invalid_argument("invalid query"));
@@ -238,10 +236,8 @@ fn remains(
             }
             ControlFlow::Break(())
         })?;
-        let stored = [
-            keys::chains_of_namespace(slot, &list.namespace_id),
-            keys::outbox_of_namespace(slot, &list.namespace_id),
-        ];
+        let stored =
+            [keys::chains_of_namespace(slot, &list.namespace_id), keys::outbox_of_namespace(slot, &list.namespace_id)];
         for range in stored {
             store.scan(&range, Direction::Forward, &mut |key, _| {
                 page.count += 1;

@@ -16,16 +16,20 @@ pub fn refusal(rpc: &str) -> Option<Rejection> {
             code::PERMISSION_DENIED,
             "Worker versioning v0.2 (Rules-based, deprecated) is disabled on this namespace.",
         ),
-        "DescribeDeployment" | "ListDeployments" | "GetDeploymentReachability" | "GetCurrentDeployment"
+        "DescribeDeployment"
+        | "ListDeployments"
+        | "GetDeploymentReachability"
+        | "GetCurrentDeployment"
         | "SetCurrentDeployment" => plain(
             code::UNIMPLEMENTED,
             "Deployments are deprecated and no longer supported, use Worker Deployments instead",
         ),
-        "CreateWorkflowRule" | "DescribeWorkflowRule" | "DeleteWorkflowRule" | "ListWorkflowRules"
+        "CreateWorkflowRule"
+        | "DescribeWorkflowRule"
+        | "DeleteWorkflowRule"
+        | "ListWorkflowRules"
         | "TriggerWorkflowRule" => plain(code::UNIMPLEMENTED, format!("method {rpc} not supported")),
-        "ListArchivedWorkflowExecutions" => {
-            invalid_argument("Cluster is not configured for visibility archival.")
-        }
+        "ListArchivedWorkflowExecutions" => invalid_argument("Cluster is not configured for visibility archival."),
         // There is no other cluster.
         "RemoveRemoteCluster" => not_found("The cluster to be deleted cannot be found in clusters cache."),
         _ => return None,

@@ -179,9 +179,9 @@ fn check_override(wanted: &VersioningOverride) -> Result<(), String> {
             None if version.is_empty() => {
                 Err("must provide deployment (deprecated) or pinned version if behavior is 'PINNED'".into())
             }
-            None if !version.contains('.') => Err(format!(
-                "invalid version string {version:?}, expected format is \"<deployment_name>.<build_id>\""
-            )),
+            None if !version.contains('.') => {
+                Err(format!("invalid version string {version:?}, expected format is \"<deployment_name>.<build_id>\""))
+            }
             None => Ok(()),
         },
         Ok(VersioningBehavior::AutoUpgrade) if deployment.is_some() => {

@@ -16,8 +16,8 @@ use bristlecone_raft::Group;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, interval, timeout};
 
-use super::{clocks, deletion};
 use super::env::Env;
+use super::{clocks, deletion};
 use crate::cluster::{Cluster, Parts};
 use crate::meta::{META_GROUP, META_VOTERS_MAX, MetaView, placement};
 

@@ -512,11 +512,7 @@ fn begins(input: &Input) -> bool {
     kind.is_some_and(|kind| {
         matches!(
             kind,
-            Kind::Start(_)
-                | Kind::SignalWithStart(_)
-                | Kind::UpdateWithStart(_)
-                | Kind::Reset(_)
-                | Kind::StartChild(_)
+            Kind::Start(_) | Kind::SignalWithStart(_) | Kind::UpdateWithStart(_) | Kind::Reset(_) | Kind::StartChild(_)
         )
     })
 }

@@ -2,9 +2,7 @@
 
 use bristlecone_machine::reply::invalid_argument;
 use bristlecone_proto::temporal::api::batch::v1::BatchOperationInfo;
-use bristlecone_proto::temporal::api::workflowservice::v1::{
-    ListBatchOperationsRequest, ListBatchOperationsResponse,
-};
+use bristlecone_proto::temporal::api::workflowservice::v1::{ListBatchOperationsRequest, ListBatchOperationsResponse};
 
 use crate::batch;
 use crate::grpc::call::Call;

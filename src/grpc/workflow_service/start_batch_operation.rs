@@ -1,9 +1,7 @@
 //! StartBatchOperation: one operation on many executions begins.
 
 use bristlecone_machine::reply::invalid_argument;
-use bristlecone_proto::temporal::api::workflowservice::v1::{
-    StartBatchOperationRequest, StartBatchOperationResponse,
-};
+use bristlecone_proto::temporal::api::workflowservice::v1::{StartBatchOperationRequest, StartBatchOperationResponse};
 
 use crate::batch;
 use crate::filter::Filter;

@@ -18,12 +18,13 @@ use bristlecone_proto::temporal::api::workflow::v1::versioning_override::{
 };
 use bristlecone_proto::temporal::api::workflow::v1::{OnConflictOptions, VersioningOverride, WorkflowExecutionOptions};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest, PauseWorkflowExecutionRequest,
-    PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest, RequestCancelWorkflowExecutionRequest,
-    ResetActivityRequest, ResetStickyTaskQueueRequest, ResetWorkflowExecutionRequest,
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest,
-    UpdateWorkflowExecutionOptionsRequest, UpdateWorkflowExecutionRequest, pause_activity_request, reset_activity_request, unpause_activity_request,
+    DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest,
+    PauseWorkflowExecutionRequest, PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest,
+    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    ResetWorkflowExecutionRequest, SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UnpauseActivityRequest,
+    UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest, UpdateWorkflowExecutionOptionsRequest,
+    UpdateWorkflowExecutionRequest, pause_activity_request, reset_activity_request, unpause_activity_request,
     update_activity_options_request,
 };
 use prost_types::FieldMask;
@@ -282,7 +283,8 @@ fn workflow_options(execution: Option<WorkflowExecution>, line: &Line) -> Update
         });
         Override::Pinned(PinnedOverride { behavior: PinnedOverrideBehavior::Pinned.into(), version })
     };
-    let moved = line.value("pin").map(pinned).or_else(|| line.has("auto-upgrade").then_some(Override::AutoUpgrade(true)));
+    let moved =
+        line.value("pin").map(pinned).or_else(|| line.has("auto-upgrade").then_some(Override::AutoUpgrade(true)));
     let options = WorkflowExecutionOptions {
         versioning_override: moved
             .map(|moved| VersioningOverride { r#override: Some(moved), ..VersioningOverride::default() }),
