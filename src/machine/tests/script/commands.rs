@@ -5,6 +5,7 @@
 //! | `advance 5s` | lets time go by |
 //! | `wake`, `failover`, `limit name=value` | wakes the chain; forgets what is in memory only; changes a limit |
 //! | `start`, `signal-with-start`, `signal`, `cancel`, `terminate`, `delete`, `purge` | clients |
+//! | `raze` | the chain's namespace is gone |
 //! | `update u1 [wait=accepted]`, `poll-update u1`, `update-with-start u1` | clients; the script sees the first answer, and later what the step tells of updates |
 //! | `reset event=4 [exclude=signal,update]` | a client |
 //! | `describe`, `history`, `query`, `reset-sticky` | clients |
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 
 use bristlecone_machine::row::{TaskKey, TaskKind};
 use bristlecone_proto::chain::{
-    ActivityStarted, Answer, Forget, Harden, Poll, Purge, StartActivity, StartWorkflowTask, StickyUnavailable,
+    ActivityStarted, Answer, Forget, Harden, Poll, Purge, Raze, StartActivity, StartWorkflowTask, StickyUnavailable,
     UndoActivityStart, UndoWorkflowTaskStart, WorkflowTaskStarted, WorkflowTaskToken, input, reply,
 };
 use bristlecone_proto::record;
@@ -101,6 +102,7 @@ impl Commands {
             "wake" => input::Kind::Wake(bristlecone_proto::chain::Wake {}),
             "harden" => input::Kind::Harden(Harden { run_id: self.names.id(&line.or("run", "")) }),
             "purge" => input::Kind::Purge(Purge { run_id: self.names.id(&line.or("run", "")) }),
+            "raze" => input::Kind::Raze(Raze {}),
             "take" => self.take(line),
             "undo" => {
                 let token = self.tasks.get(line.what()).expect("a poll of that name").clone();
