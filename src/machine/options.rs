@@ -35,12 +35,13 @@ pub(crate) fn update_workflow_options(mut draft: Draft<'_>, request: &UpdateWork
     let options = request.workflow_execution_options.clone().unwrap_or_default();
     let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
     match apply(&mut draft, &run_id, options, paths, &request.identity) {
-        Ok(options) => {
+        Ok((options, changed)) => {
             let response = UpdateWorkflowExecutionOptionsResponse {
                 workflow_execution_options: Some(options),
                 ..UpdateWorkflowExecutionOptionsResponse::default()
             };
-            draft.finish(reply::of(ReplyKind::WorkflowOptions(response)))
+            let reply = reply::of(ReplyKind::WorkflowOptions(response));
+            if changed { draft.finish(reply) } else { draft.unchanged(reply) }
         }
         Err(rejection) => draft.reject(rejection),
     }
@@ -62,15 +63,15 @@ fn checked(draft: &Draft<'_>, request: &UpdateWorkflowExecutionOptionsRequest) -
     draft.find_running(request.workflow_execution.as_ref())
 }
 
-/// Gives an open run the options that the mask names; answers with all that it has then. The transition
-/// begins here when anything changes.
+/// Gives an open run the options that the mask names; answers with all that it has then, and whether any of
+/// them changed. The transition begins here if so.
 pub(crate) fn apply(
     draft: &mut Draft<'_>,
     run_id: &str,
     mut wanted: WorkflowExecutionOptions,
     paths: &[String],
     identity: &str,
-) -> Result<WorkflowExecutionOptions, Rejection> {
+) -> Result<(WorkflowExecutionOptions, bool), Rejection> {
     let workflow_id = draft.id().workflow_id.clone();
     let run = draft.run(run_id);
     pin_where_it_is(run, &workflow_id, &mut wanted)?;
@@ -81,7 +82,7 @@ pub(crate) fn apply(
     let merged = merged(current.clone(), &wanted, paths)
         .map_err(|error| reply::invalid_argument(format!("error applying update_options: {error}")))?;
     if merged == current {
-        return Ok(merged);
+        return Ok((merged, false));
     }
     draft.begin_transition(run_id);
     let attributes = WorkflowExecutionOptionsUpdatedEventAttributes {
@@ -93,7 +94,7 @@ pub(crate) fn apply(
     };
     let event = event::new(draft.now(), Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(attributes));
     draft.add_event(run_id, HistoryEvent { worker_may_ignore: true, ..event });
-    Ok(merged)
+    Ok((merged, true))
 }
 
 /// The options that a run has.
