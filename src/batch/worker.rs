@@ -15,6 +15,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
     RespondActivityTaskFailedRequest, RespondWorkflowTaskCompletedRequest,
 };
 use bristlecone_storage::runtime::Tasks;
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
@@ -28,11 +29,13 @@ use crate::grpc::workflow_service as api;
 use crate::grpc::{Call, Edge, chain_id};
 
 pub const IDENTITY: &str = "temporal-system";
-/// How long a poll waits; after one in vain the worker of the namespace ends.
+/// How long a poll waits.
 const POLL: Duration = Duration::from_secs(20);
+/// The worker of a namespace ends when there was nothing to do for so long.
+const IDLE: Duration = Duration::from_secs(15);
 /// A poll that ends sooner than this, with nothing, was sent away: the node stops.
 const SENT_AWAY: Duration = Duration::from_secs(1);
-/// Jobs of a namespace that a node carries out at once.
+/// Tasks of a namespace that a node carries out at once.
 const JOBS_MAX: usize = 16;
 
 /// Serves the namespaces, by id, that are named because tasks were offered there; never ends.
@@ -47,7 +50,7 @@ pub async fn work(edge: Edge, tasks: Tasks, mut offered: mpsc::Receiver<String>)
             let name = edge.cluster().meta().namespace_by_id(&namespace_id).map(|entry| entry.record.name.clone());
             if let Some(name) = name {
                 let worker = Worker { edge: &edge, namespace: &name };
-                tokio::join!(worker.decide(), worker.operate());
+                worker.work().await;
             }
             // Tasks that were offered meanwhile are offered again.
             served.lock().remove(&namespace_id);
@@ -62,24 +65,57 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Workflow tasks, one after another.
-    async fn decide(&self) {
+    /// Takes tasks of both kinds until none came for as long as a poll waits, and carries them out side by side.
+    async fn work(&self) {
+        let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        let mut decisions = self.poll_workflow().boxed();
+        let mut activities = self.poll_activity().boxed();
+        let mut last = Instant::now();
+        let mut polls = true;
         loop {
-            let poll = PollWorkflowTaskQueueRequest {
-                namespace: self.namespace.to_owned(),
-                task_queue: Some(queue()),
-                identity: IDENTITY.into(),
-                ..PollWorkflowTaskQueueRequest::default()
-            };
-            match api::poll_workflow_task_queue::handle(self.edge.clone(), Call::own_within(POLL), poll).await {
-                Ok(task) if !task.task_token.is_empty() => {
-                    // A task that could not be answered times out and comes again.
-                    if let Err(rejection) = self.answer(task).await {
-                        tracing::debug!(reason = rejection.message, "a batch job's workflow task was not answered");
+            tokio::select! {
+                (task, began) = &mut decisions, if polls => {
+                    match task {
+                        Some(task) => {
+                            last = Instant::now();
+                            under_way.push(self.decide(task).boxed());
+                        }
+                        None => polls = goes_on(began, last, under_way.is_empty()),
                     }
+                    decisions = self.poll_workflow().boxed();
                 }
-                _ => return,
+                (task, began) = &mut activities, if polls && under_way.len() < JOBS_MAX => {
+                    match task {
+                        Some(task) => {
+                            last = Instant::now();
+                            under_way.push(self.job(task).boxed());
+                        }
+                        None => polls = goes_on(began, last, under_way.is_empty()),
+                    }
+                    activities = self.poll_activity().boxed();
+                }
+                Some(()) = under_way.next() => last = Instant::now(),
+                else => return,
             }
+        }
+    }
+
+    async fn poll_workflow(&self) -> (Option<PollWorkflowTaskQueueResponse>, Instant) {
+        let began = Instant::now();
+        let poll = PollWorkflowTaskQueueRequest {
+            namespace: self.namespace.to_owned(),
+            task_queue: Some(queue()),
+            identity: IDENTITY.into(),
+            ..PollWorkflowTaskQueueRequest::default()
+        };
+        let task = api::poll_workflow_task_queue::handle(self.edge.clone(), Call::own_within(POLL), poll).await;
+        (task.ok().filter(|task| !task.task_token.is_empty()), began)
+    }
+
+    async fn decide(&self, task: PollWorkflowTaskQueueResponse) {
+        // A task that could not be answered times out and comes again.
+        if let Err(rejection) = self.answer(task).await {
+            tracing::debug!(reason = rejection.message, "a batch job's workflow task was not answered");
         }
     }
 
@@ -118,29 +154,6 @@ impl Worker<'_> {
             next = page.next_event_id;
         }
         Ok(events)
-    }
-
-    /// Activities, several at once.
-    async fn operate(&self) {
-        let mut running = FuturesUnordered::new();
-        let mut poll = Box::pin(self.poll_activity());
-        let mut polls = true;
-        loop {
-            tokio::select! {
-                (task, began) = &mut poll, if polls && running.len() < JOBS_MAX => {
-                    match task {
-                        Some(task) => running.push(self.job(task)),
-                        None if running.is_empty() || began.elapsed() < SENT_AWAY => polls = false,
-                        None => {}
-                    }
-                    if polls {
-                        poll = Box::pin(self.poll_activity());
-                    }
-                }
-                Some(()) = running.next() => {}
-                else => return,
-            }
-        }
     }
 
     async fn poll_activity(&self) -> (Option<PollActivityTaskQueueResponse>, Instant) {
@@ -196,6 +209,11 @@ impl Worker<'_> {
         };
         api::respond_activity_task_failed::handle(self.edge.clone(), Call::own(), request).await.map(|_| ())
     }
+}
+
+/// Whether to poll again after a poll that began then and brought nothing; `last`: when there was work.
+fn goes_on(began: Instant, last: Instant, idle: bool) -> bool {
+    began.elapsed() >= SENT_AWAY && !(idle && last.elapsed() >= IDLE)
 }
 
 fn queue() -> TaskQueue {
