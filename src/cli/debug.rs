@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Outcome;
 use super::cluster::{Output, table};
+use super::{Outcome, rows};
 use crate::grpc::{RpcStatus, rpc_table};
 
 #[derive(Debug, clap::Subcommand)]
@@ -13,10 +13,15 @@ pub(super) enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Counts the rows of a node that does not run, by table.
+    Rows(rows::Rows),
 }
 
 pub(super) fn run(command: &Command) -> anyhow::Result<Outcome> {
-    let Command::Rpcs { output } = command;
+    let output = match command {
+        Command::Rows(wanted) => return rows::run(wanted),
+        Command::Rpcs { output } => output,
+    };
     let rpcs = rpc_table();
     match output {
         Output::Table => {
@@ -45,6 +50,7 @@ fn words(status: RpcStatus) -> (&'static str, &'static str) {
     match status {
         RpcStatus::Served => ("yes", ""),
         RpcStatus::Partly(missing) => ("partly", missing),
+        RpcStatus::Off => ("off", ""),
         RpcStatus::Unimplemented => ("no", ""),
     }
 }

@@ -81,6 +81,11 @@ fn set(limits: &mut Limits, key: &str, value: &Value) -> Option<anyhow::Result<(
         "frontend.searchAttributesTotalSizeLimit" => number(&mut limits.search_attributes_bytes_max, value),
         "frontend.maxlinksPerRequest" => number(&mut limits.links_max, value),
         "frontend.linkMaxSize" => number(&mut limits.link_bytes_max, value),
+        "frontend.enableBatcher" => flag(&mut limits.batch_enabled, value),
+        "frontend.MaxConcurrentBatchOperationPerNamespace" => number(&mut limits.batch_jobs_max, value),
+        "worker.batcherRPS" => number(&mut limits.batch_rps, value),
+        "worker.batcherConcurrency" => number(&mut limits.batch_concurrency, value),
+        "frontend.WorkflowPauseEnabled" => flag(&mut limits.pause_enabled, value),
         "system.enableActivityEagerExecution" => flag(&mut limits.eager_activities, value),
         _ => return None,
     };

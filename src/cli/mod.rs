@@ -25,6 +25,7 @@ mod completion;
 mod debug;
 mod limits;
 mod logging;
+mod rows;
 mod serve;
 mod settings;
 mod start;

@@ -65,6 +65,10 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
         // An update is known by its id, a reset by its request id.
         input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
+        input::Kind::PauseWorkflow(pause) => !pause.request_id.is_empty(),
+        // The same options once more are no change.
+        input::Kind::UpdateWorkflowOptions(_) | input::Kind::Raze(_) => true,
+        input::Kind::UnpauseWorkflow(_) => false,
         input::Kind::UpdateWithStart(both) => both.start.as_ref().is_some_and(|start| !start.request_id.is_empty()),
         input::Kind::Describe(_)
         | input::Kind::HistoryHead(_)

@@ -42,6 +42,16 @@ impl Call {
         }
     }
 
+    /// A call that the server makes of itself.
+    pub fn own() -> Self {
+        Self::own_within(CALL_TIME_DEFAULT)
+    }
+
+    pub fn own_within(time: Duration) -> Self {
+        let started = Instant::now();
+        Self { started, deadline: Some(started + time), client_name: String::new() }
+    }
+
     /// When a call that only waits for its work must be answered.
     pub fn answer_by(&self) -> Instant {
         match self.deadline {

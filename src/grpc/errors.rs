@@ -54,6 +54,14 @@ pub fn overloaded(reason: &str) -> Rejection {
     with_detail(code::RESOURCE_EXHAUSTED, format!("no new workflows are taken at the moment: {reason}"), &detail)
 }
 
+pub fn too_many_batches() -> Rejection {
+    let detail = ResourceExhaustedFailure {
+        cause: ResourceExhaustedCause::ConcurrentLimit.into(),
+        scope: ResourceExhaustedScope::Namespace.into(),
+    };
+    with_detail(code::RESOURCE_EXHAUSTED, "Max concurrent batch operations is reached", &detail)
+}
+
 pub fn bad_task_token() -> Rejection {
     invalid_argument("Error deserializing task token.")
 }

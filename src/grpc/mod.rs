@@ -15,6 +15,7 @@
 //! The node's start (`serve`), and the simulation, which calls [`ApiService`] without a network.
 
 pub mod admin_service;
+mod batches;
 mod call;
 mod check;
 mod edge;
@@ -23,6 +24,7 @@ mod history;
 mod listing;
 mod namespaces;
 mod observe;
+mod off;
 mod operator_service;
 mod poll;
 mod rpcs;
@@ -35,12 +37,13 @@ mod tests;
 mod updates;
 mod version;
 mod workers;
-mod workflow_service;
+pub(crate) mod workflow_service;
 
 use bristlecone_proto::chain::Rejection;
 
 pub use call::Call;
 pub use edge::Edge;
+pub(crate) use namespaces::chain_id;
 pub use rpcs::{RpcStatus, rpc_table};
 pub use serve::serve;
 pub use service::ApiService;

@@ -23,7 +23,7 @@ const USABLE: [NamespaceState; 2] = [NamespaceState::Registered, NamespaceState:
 
 impl Edge {
     /// The namespace of this name, whose workflows may be worked with.
-    pub(super) fn namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
+    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
         in_state(self.any_namespace(name)?, &USABLE)
     }
 
@@ -81,7 +81,7 @@ impl Edge {
 }
 
 /// The chain of a workflow id.
-pub(super) fn chain_id(namespace: &record::Namespace, workflow_id: &str) -> ChainId {
+pub(crate) fn chain_id(namespace: &record::Namespace, workflow_id: &str) -> ChainId {
     ChainId {
         namespace_id: namespace.id.clone(),
         workflow_id: workflow_id.to_owned(),
@@ -132,6 +132,7 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
             worker_heartbeats: true,
             reported_problems_search_attribute: true,
             poller_autoscaling: true,
+            workflow_pause: limits.pause_enabled,
             ..namespace_info::Capabilities::default()
         }),
         limits: Some(namespace_info::Limits {

@@ -17,7 +17,7 @@ use tonic_prost::ProstCodec;
 
 use super::call::Call;
 use super::observe::REQUEST_BYTES_MAX;
-use super::{Edge, Result, operator_service, status, workflow_service};
+use super::{Edge, Result, off, operator_service, status, workflow_service};
 
 /// Whether this server has an RPC of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum RpcStatus {
     Served,
     /// Answered, but not with all of what the API offers: what is missing.
     Partly(&'static str),
+    /// Answered as where its feature is switched off.
+    Off,
     /// Answered with UNIMPLEMENTED.
     Unimplemented,
 }
@@ -35,7 +37,12 @@ pub fn rpc_table() -> Vec<(String, RpcStatus)> {
     for (service, method) in methods() {
         let name = format!("{}.{method}", service.rsplit('.').next().unwrap_or_default());
         let rpc = RPCS.iter().find(|rpc| rpc.service == service && rpc.name == method);
-        table.push((name, rpc.map_or(RpcStatus::Unimplemented, |rpc| rpc.status)));
+        let status = match rpc {
+            Some(rpc) => rpc.status,
+            None if off::refusal(&method).is_some() => RpcStatus::Off,
+            None => RpcStatus::Unimplemented,
+        };
+        table.push((name, status));
     }
     table
 }
@@ -119,6 +126,9 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         UnpauseActivity: unpause_activity,
         ResetActivity: reset_activity,
         UpdateActivityOptions: update_activity_options,
+        PauseWorkflowExecution: pause_workflow_execution,
+        UnpauseWorkflowExecution: unpause_workflow_execution,
+        UpdateWorkflowExecutionOptions: update_workflow_execution_options,
         UpdateWorkflowExecution: update_workflow_execution,
         PollWorkflowExecutionUpdate: poll_workflow_execution_update,
         ExecuteMultiOperation: execute_multi_operation,
@@ -136,6 +146,10 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         ListOpenWorkflowExecutions: list_open_workflow_executions,
         ListClosedWorkflowExecutions: list_closed_workflow_executions,
         CountWorkflowExecutions: count_workflow_executions,
+        StartBatchOperation: start_batch_operation,
+        StopBatchOperation: stop_batch_operation,
+        DescribeBatchOperation: describe_batch_operation,
+        ListBatchOperations: list_batch_operations,
         DescribeTaskQueue: describe_task_queue ("no versions, no configuration"),
         ListTaskQueuePartitions: list_task_queue_partitions,
     }
@@ -143,7 +157,7 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         AddSearchAttributes: add_search_attributes,
         RemoveSearchAttributes: remove_search_attributes,
         ListSearchAttributes: list_search_attributes,
-        DeleteNamespace: delete_namespace ("executions are not purged"),
+        DeleteNamespace: delete_namespace,
         ListClusters: list_clusters,
     }
 };
@@ -251,15 +265,19 @@ mod tests {
         let table = rpc_table();
         let count = |wanted: fn(&RpcStatus) -> bool| table.iter().filter(|(_, status)| wanted(status)).count();
         let missing = count(|status| *status == RpcStatus::Unimplemented);
+        let off = count(|status| *status == RpcStatus::Off);
         let mut text = format!(
-            "{} of the API's {} RPCs are served; the others answer `UNIMPLEMENTED`.\n\n| RPC | |\n| --- | --- |\n",
-            table.len() - missing,
+            "{} of the API's {} RPCs are served. {off} more are answered as where their features are switched off \
+             (deprecated versioning, workflow rules, archives, remote clusters); the others answer \
+             `UNIMPLEMENTED`.\n\n| RPC | |\n| --- | --- |\n",
+            table.len() - missing - off,
             table.len()
         );
         for (name, status) in &table {
             let status = match status {
                 RpcStatus::Served => "yes".to_owned(),
                 RpcStatus::Partly(missing) => format!("partly: {missing}"),
+                RpcStatus::Off => "off".to_owned(),
                 RpcStatus::Unimplemented => "–".to_owned(),
             };
             text.push_str(&format!("| {name} | {status} |\n"));

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use super::call::Call;
 use super::observe::Meter;
 use super::rpcs::{RPCS, Rpc, methods};
-use super::{Edge, errors, status, version};
+use super::{Edge, errors, off, status, version};
 
 /// The API, health and reflection, and whatever else the node offers on its API port.
 #[derive(Clone)]
@@ -71,7 +71,8 @@ impl ApiService {
         let call = Call::of(request.headers(), Instant::now());
         let Some(rpc) = method.rpc else {
             let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-            let refused = status::of(errors::unimplemented(name)).into_http();
+            let refusal = off::refusal(name).unwrap_or_else(|| errors::unimplemented(name));
+            let refused = status::of(refusal).into_http();
             return method.meter.observe(&call, std::future::ready(refused)).await;
         };
         if let Err(rejection) = version::check(request.headers()) {

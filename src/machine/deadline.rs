@@ -94,8 +94,9 @@ pub(crate) fn execution_expiration(run: &Run) -> Option<UnixNanos> {
 fn scalars(run: &Run) -> [Option<(UnixNanos, What)>; 4] {
     let execution = execution_expiration(run).map(|at| (at, What::ExecutionTimeout));
     let whole = run_expiration(run).map(|at| (at, What::RunTimeout));
-    // A child whose start its parent has not recorded yet waits for that first.
-    let first = run.head.first_task_backoff_until.as_ref().filter(|_| !run.head.awaits_parent);
+    // A child whose start its parent has not recorded yet waits for that first, and a paused run for more.
+    let held = run.head.awaits_parent || run.is_paused();
+    let first = run.head.first_task_backoff_until.as_ref().filter(|_| !held);
     let first = first.map(|at| (nanos(at), What::FirstTask));
     [execution, whole, first, task(run)]
 }

@@ -1,5 +1,8 @@
 //! DeleteWorkflowExecution, and the removal of runs whose retention is over.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use bristlecone_proto::chain::Purge;
 use bristlecone_proto::temporal::api::workflowservice::v1::DeleteWorkflowExecutionRequest;
 
@@ -28,5 +31,24 @@ pub(crate) fn purge(mut draft: Draft<'_>, purge: &Purge) -> Step {
         return draft.unchanged(reply::done());
     }
     draft.purge(&purge.run_id);
+    draft.finish(reply::done())
+}
+
+/// Forgets all of the chain: nobody knows of its namespace any more. What it owes to others is lost,
+/// and how many runs its slot has of the namespace is forgotten with it.
+pub(crate) fn raze(mut draft: Draft<'_>) -> Step {
+    draft.forget_counts();
+    if draft.record().is_none() && draft.chain().sends.is_empty() && draft.chain().receipts.is_empty() {
+        return draft.finish(reply::done());
+    }
+    let runs: Vec<String> = draft.chain().runs.keys().cloned().collect();
+    for run_id in runs {
+        draft.purge(&run_id);
+    }
+    draft.forget_messages();
+    let record = draft.record_mut();
+    record.quarantined.clear();
+    record.current_run_id.clear();
+    record.first_run_id.clear();
     draft.finish(reply::done())
 }

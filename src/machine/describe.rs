@@ -124,6 +124,7 @@ fn extended_info(run: &Run) -> WorkflowExecutionExtendedInfo {
         original_start_time: Some(timestamp(run.first_event_time)),
         reset_run_id: run.head.reset_run_id.clone(),
         request_id_infos,
+        pause_info: run.head.pause.clone(),
         ..WorkflowExecutionExtendedInfo::default()
     }
 }

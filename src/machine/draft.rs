@@ -57,6 +57,7 @@ pub(crate) struct Draft<'a> {
     /// What this step writes, by run.
     writing: BTreeMap<String, Writing>,
     purged: Vec<String>,
+    forgets_counts: bool,
     ids_made: u64,
     /// The deadline row may move later: a wake found nothing due.
     rewrite_deadline: bool,
@@ -81,6 +82,7 @@ impl<'a> Draft<'a> {
             at,
             writing: BTreeMap::new(),
             purged: Vec::new(),
+            forgets_counts: false,
             ids_made: 0,
             rewrite_deadline: false,
             news: Vec::new(),
@@ -309,6 +311,18 @@ impl<'a> Draft<'a> {
         self.chain.receipts.remove(key).is_some()
     }
 
+    /// Takes everything out of the outbox, and forgets what was received.
+    pub fn forget_messages(&mut self) {
+        let sequences: Vec<u64> = self.chain.sends.iter().map(|(sequence, _)| *sequence).collect();
+        for sequence in sequences {
+            self.chain.sends.remove(&sequence);
+        }
+        let keys: Vec<ReceiptKey> = self.chain.receipts.iter().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.chain.receipts.remove(&key);
+        }
+    }
+
     /// A fresh id (uuid version 4).
     pub fn new_id(&mut self) -> String {
         self.ids_made += 1;
@@ -352,6 +366,11 @@ impl<'a> Draft<'a> {
     pub fn insert_run(&mut self, run: Arc<Run>, batches: Vec<Vec<HistoryEvent>>) {
         self.writing.insert(run.id.clone(), Writing { finished: batches, ..Writing::default() });
         self.chain.runs.insert(run.id.clone(), run);
+    }
+
+    /// See [`Row::ForgetCounts`].
+    pub fn forget_counts(&mut self) {
+        self.forgets_counts = true;
     }
 
     /// Removes every row of a run. Whatever this step wrote of it is forgotten, save what it sent.

@@ -16,6 +16,7 @@ mod close;
 mod external;
 mod fields;
 mod options;
+mod pause;
 pub(crate) mod start;
 mod update;
 pub(crate) mod workflow_task;
@@ -81,6 +82,8 @@ pub fn apply(run: &mut Run, event: &HistoryEvent, batch_id: i64, limits: &Limits
         A::UpsertWorkflowSearchAttributesEventAttributes(a) => fields::search_attributes(run, a),
         A::WorkflowPropertiesModifiedEventAttributes(a) => fields::memo(run, a),
         A::WorkflowExecutionOptionsUpdatedEventAttributes(a) => options::updated(run, event, a),
+        A::WorkflowExecutionPausedEventAttributes(a) => pause::paused(run, event, a),
+        A::WorkflowExecutionUnpausedEventAttributes(_) => pause::unpaused(run),
         A::MarkerRecordedEventAttributes(_) => {}
 
         A::WorkflowExecutionCompletedEventAttributes(a) => close::completed(run, event, a),
@@ -107,8 +110,6 @@ pub fn apply(run: &mut Run, event: &HistoryEvent, batch_id: i64, limits: &Limits
         | A::NexusOperationCancelRequestedEventAttributes(_)
         | A::NexusOperationCancelRequestCompletedEventAttributes(_)
         | A::NexusOperationCancelRequestFailedEventAttributes(_)
-        | A::WorkflowExecutionPausedEventAttributes(_)
-        | A::WorkflowExecutionUnpausedEventAttributes(_)
         | A::WorkflowExecutionTimeSkippingTransitionedEventAttributes(_) => {}
     }
 }

@@ -48,7 +48,9 @@ mod history_head;
 mod ids;
 pub mod load;
 mod new_run;
+mod options;
 mod outbox;
+mod pause;
 mod payload;
 mod query;
 mod rebuild;
@@ -114,7 +116,7 @@ pub fn step(chain: &Chain, input: &Input, at: &Stamp<'_>) -> Step {
         return Step::unchanged(reply::rejected(reply::invalid_argument("Request is nil.")));
     };
     let quarantined = chain.record.as_ref().map_or("", |record| &record.quarantined);
-    if !quarantined.is_empty() && !matches!(kind, Kind::Release(_)) {
+    if !quarantined.is_empty() && !matches!(kind, Kind::Release(_) | Kind::Raze(_)) {
         let message = format!("the workflow is quarantined: {quarantined}");
         return Step::unchanged(reply::rejected(reply::failed_precondition(message)));
     }
@@ -173,6 +175,11 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::Harden(input) => workflow_task::harden(draft, input),
         Kind::Purge(input) => delete::purge(draft, input),
         Kind::Release(_) => release(draft),
+
+        Kind::Raze(_) => delete::raze(draft),
+        Kind::PauseWorkflow(input) => pause::pause(draft, input),
+        Kind::UnpauseWorkflow(input) => pause::unpause(draft, input),
+        Kind::UpdateWorkflowOptions(input) => options::update_workflow_options(draft, input),
     }
 }
 

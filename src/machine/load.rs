@@ -92,6 +92,10 @@ fn named(kind: &Kind) -> Named<'_> {
         Kind::Answer(r) => Named::Run(&r.run_id),
         Kind::Harden(r) => Named::Run(&r.run_id),
         Kind::Purge(r) => Named::Run(&r.run_id),
+        Kind::Raze(_) => Named::Run(""),
+        Kind::PauseWorkflow(r) => Named::Run(&r.run_id),
+        Kind::UnpauseWorkflow(r) => Named::Run(&r.run_id),
+        Kind::UpdateWorkflowOptions(r) => of_execution(r.workflow_execution.as_ref()),
     }
 }
 
@@ -190,7 +194,8 @@ impl Loader {
             | Row::Task { .. }
             | Row::Deadline { .. }
             | Row::Visibility { .. }
-            | Row::PurgeRun { .. } => {}
+            | Row::PurgeRun { .. }
+            | Row::ForgetCounts => {}
         }
     }
 

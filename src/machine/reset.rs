@@ -25,8 +25,8 @@ use bristlecone_proto::temporal::api::failure::v1::failure::FailureInfo;
 use bristlecone_proto::temporal::api::failure::v1::{Failure, ResetWorkflowFailureInfo};
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{
-    ActivityTaskFailedEventAttributes, History, HistoryEvent, WorkflowExecutionOptionsUpdatedEventAttributes,
-    WorkflowTaskFailedEventAttributes, WorkflowTaskStartedEventAttributes,
+    ActivityTaskFailedEventAttributes, History, HistoryEvent, WorkflowTaskFailedEventAttributes,
+    WorkflowTaskStartedEventAttributes,
 };
 use bristlecone_proto::temporal::api::workflow::v1::post_reset_operation::{UpdateWorkflowOptions, Variant};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
@@ -38,7 +38,7 @@ use crate::chain::Run;
 use crate::draft::Draft;
 use crate::stamp::timestamp;
 use crate::terminate::{self, Terminate};
-use crate::{Step, activity, child, event, rebuild, reply};
+use crate::{Step, activity, child, options, rebuild, reply};
 
 const SERVER: &str = "history-service";
 const RESETTER: &str = "history-resetter";
@@ -341,20 +341,8 @@ fn failure(
 /// An operation that goes with the reset: the new run's options change.
 fn add_options(draft: &mut Draft<'_>, run_id: &str, operation: &UpdateWorkflowOptions) -> Result<(), Rejection> {
     let options = operation.workflow_execution_options.clone().unwrap_or_default();
-    let mut attributes = WorkflowExecutionOptionsUpdatedEventAttributes::default();
-    for path in operation.update_mask.iter().flat_map(|mask| &mask.paths) {
-        match path.as_str() {
-            "versioning_override" | "versioningOverride" => {
-                attributes.unset_versioning_override = options.versioning_override.is_none();
-                attributes.versioning_override.clone_from(&options.versioning_override);
-            }
-            "priority" => attributes.priority.clone_from(&options.priority),
-            other => return Err(reply::invalid_argument(format!("unsupported update mask path: {other}"))),
-        }
-    }
-    let event = event::new(draft.now(), Attributes::WorkflowExecutionOptionsUpdatedEventAttributes(attributes));
-    draft.add_event(run_id, HistoryEvent { worker_may_ignore: true, ..event });
-    Ok(())
+    let paths = operation.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    options::apply(draft, run_id, options, paths, "").map(|_| ())
 }
 
 impl Draft<'_> {

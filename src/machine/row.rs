@@ -98,6 +98,8 @@ pub enum Row {
         now: Option<record::Visibility>,
     },
     /// Every row of the run goes (retention, deletion): history batches, closed-run rows, listings.
+    /// The namespace is gone: what counts its runs in the chain's slot goes, too.
+    ForgetCounts,
     PurgeRun {
         run_id: String,
     },

@@ -112,6 +112,15 @@ pub struct Limits {
     pub callbacks_max: usize,
     /// Eager dispatch of activities (`system.enableActivityEagerExecution`).
     pub eager_activities: bool,
+    /// Batch operations: whether there are any (`frontend.enableBatcher`), jobs of a namespace that run at once
+    /// (`frontend.MaxConcurrentBatchOperationPerNamespace`), operations per second of a job and how many at once
+    /// (`worker.batcherRPS`, `worker.batcherConcurrency`).
+    pub batch_enabled: bool,
+    pub batch_jobs_max: i64,
+    pub batch_rps: u32,
+    pub batch_concurrency: u32,
+    /// Whether workflows may be paused (`frontend.WorkflowPauseEnabled`).
+    pub pause_enabled: bool,
     /// Least spacing of runs of one chain, milliseconds.
     pub successor_spacing_ms_min: i64,
 }
@@ -157,6 +166,11 @@ impl Default for Limits {
             link_bytes_max: 4_000,
             callbacks_max: 32,
             eager_activities: true,
+            batch_enabled: true,
+            batch_jobs_max: 1,
+            batch_rps: 50,
+            batch_concurrency: 5,
+            pause_enabled: false,
             successor_spacing_ms_min: 1_000,
         }
     }

@@ -59,9 +59,9 @@ fn of_task(workflow_id: &str, run: &Run, task: &record::WorkflowTask) -> Offer {
     (key, value)
 }
 
-/// The activity task, while its attempt is due for dispatch and not started.
-pub fn of_activity(workflow_id: &str, run_id: &str, activity: &record::Activity) -> Option<Offer> {
-    if !activity.offered {
+/// The activity task, while its attempt is due for dispatch and not started, unless the run is paused.
+pub fn of_activity(workflow_id: &str, run: &Run, activity: &record::Activity) -> Option<Offer> {
+    if !activity.offered || run.is_paused() {
         return None;
     }
     let key = TaskKey {
@@ -69,7 +69,7 @@ pub fn of_activity(workflow_id: &str, run_id: &str, activity: &record::Activity)
         queue: activity.task_queue.clone(),
         priority: level(activity.priority.as_ref()),
         scheduled: activity.scheduled_time.as_ref().map_or(0, nanos),
-        run_id: run_id.to_string(),
+        run_id: run.id.clone(),
         scheduled_event_id: activity.scheduled_event_id,
     };
     let (fairness_key, fairness_weight) = fairness(activity.priority.as_ref());

@@ -6,6 +6,7 @@ use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::node::{AllocateNode, MetaReply, RenameNamespace, SetMemberState, meta_call};
 use bristlecone_proto::record;
 use bristlecone_proto::record::member::State;
+use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
 use bristlecone_proto::temporal::api::errordetails::v1::NamespaceAlreadyExistsFailure;
 use bristlecone_storage::runtime::UnixNanos;
 use bristlecone_storage::state::BatchBuilder;
@@ -25,6 +26,7 @@ pub fn decide(view: &MetaView, call: meta_call::Kind, now: UnixNanos) -> Result<
     match call {
         meta_call::Kind::PutNamespace(namespace) => reply.namespace = Some(put_namespace(view, &mut rows, namespace)?),
         meta_call::Kind::RenameNamespace(rename) => reply.namespace = Some(rename_namespace(view, &mut rows, rename)?),
+        meta_call::Kind::RemoveNamespace(id) => remove_namespace(view, &mut rows, &id)?,
         meta_call::Kind::AllocateNode(request) => reply.member = Some(allocate_node(view, &mut rows, request, now)?),
         meta_call::Kind::SetMemberState(request) => reply.member = Some(set_member_state(view, &mut rows, request)?),
         meta_call::Kind::UpdateMember(member) => reply.member = Some(update_member(view, &mut rows, member)?),
@@ -103,6 +105,17 @@ fn rename_namespace(
     rows.put(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT), &id);
     rows.put_row(META_SLOT, &Key::Namespace { namespace: Id::new(&namespace.id) }, &namespace);
     Ok(namespace)
+}
+
+/// Nothing is left of a deleted namespace: it is not known any more.
+fn remove_namespace(view: &MetaView, rows: &mut BatchBuilder, id: &str) -> Result<(), Rejection> {
+    let Some(known) = view.namespace_by_id(id) else { return Ok(()) };
+    if known.record.state() != NamespaceState::Deleted {
+        return Err(reply::failed_precondition("only a deleted namespace is removed"));
+    }
+    rows.delete(&Key::NamespaceName { name: known.record.name.as_str().into() }.encode(META_SLOT));
+    rows.delete(&Key::Namespace { namespace: Id::new(id) }.encode(META_SLOT));
+    Ok(())
 }
 
 fn allocate_node(

@@ -16,8 +16,8 @@ use bristlecone_raft::Group;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, interval, timeout};
 
-use super::clocks;
 use super::env::Env;
+use super::{clocks, deletion};
 use crate::cluster::{Cluster, Parts};
 use crate::meta::{META_GROUP, META_VOTERS_MAX, MetaView, placement};
 
@@ -50,6 +50,7 @@ pub fn spawn(cluster: &Cluster, env: &Env, me: Member, fatal: &UnboundedSender<S
     tasks.spawn(report(cluster.clone(), me));
     tasks.spawn(notice_removal(cluster.clone(), fatal.clone()));
     tasks.spawn(verify_rows(cluster.clone()));
+    tasks.spawn(deletion::delete_namespaces(cluster.clone()));
 }
 
 /// Tells every member the time, twice a second.

@@ -13,6 +13,7 @@
 
 mod clocks;
 pub mod config;
+mod deletion;
 mod disk;
 mod env;
 mod founding;
@@ -163,6 +164,8 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     // Before the first call: a client that connects at once finds them.
     founding::create_namespaces(&config, &cluster).await;
     let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
+    let own_work = cluster.parts().queues.own_work();
+    env.tasks.spawn(crate::batch::work(api_service.edge().clone(), env.tasks.clone(), own_work));
     let service = api_service.clone();
     let mut stopping = env.stopping();
     // The sender lives as long as the node.

@@ -21,7 +21,7 @@ mod pace;
 mod polls;
 mod rendezvous;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bristlecone_proto::node::claim_result::Outcome;
@@ -31,6 +31,7 @@ use bristlecone_proto::node::{
 };
 use bristlecone_storage::runtime::{Clock, Tasks};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use polls::{Delivered, Parked};
@@ -60,6 +61,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     polls: polls::Polls,
     brokers: Mutex<broker::Brokers>,
+    /// Hears in which namespaces (by id) there are tasks for the server's own workers.
+    own_work: OnceLock<mpsc::Sender<String>>,
 }
 
 impl Queues {
@@ -73,8 +76,17 @@ impl Queues {
             clock,
             polls: polls::Polls::default(),
             brokers: Mutex::default(),
+            own_work: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Names the namespaces, by id, in which tasks are offered to the server's own workers. To be called once.
+    pub fn own_work(&self) -> mpsc::Receiver<String> {
+        const NAMESPACES_MAX: usize = 256;
+        let (sender, receiver) = mpsc::channel(NAMESPACES_MAX);
+        drop(self.inner.own_work.set(sender));
+        receiver
     }
 
     /// Keeps polls registered and tasks offered; runs until the node stops.
@@ -228,6 +240,13 @@ impl Queues {
     fn take_offer(&self, from: u64, offer: Offer) {
         let Some(queue) = offer.queue.clone() else { return };
         let group_id = offer.group_id;
+        if queue.name == crate::batch::TASK_QUEUE
+            && !offer.tasks.is_empty()
+            && let Some(own_work) = self.inner.own_work.get()
+        {
+            // What is not heard now is offered again.
+            drop(own_work.try_send(queue.namespace_id.clone()));
+        }
         let (matches, orphans) = self.inner.brokers.lock().offer(from, offer, Instant::now());
         self.claim_all(matches);
         for task in orphans {

@@ -12,6 +12,7 @@ use bristlecone_proto::chain::{
 };
 use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{self, QueryDelivery, WorkflowDelivery};
+use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
 use bristlecone_proto::temporal::api::errordetails::v1::NamespaceNotFoundFailure;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQueryResult;
@@ -24,6 +25,7 @@ use super::commit::{Delivery, Release};
 use super::mailbox::{Answer, Body, Claim, Mail, Respond};
 use super::queries::{self, Waiter, WaitingQuery};
 use super::{CallError, ChainKey, rows};
+use crate::meta::NamespaceEntry;
 
 /// Queries of one run that wait for a workflow task beyond what the core's limit allows.
 const WAITERS_MAX: usize = 10_000;
@@ -165,7 +167,8 @@ impl Actor {
     ) -> Result<(Reply, Noted), CallError> {
         let now = self.now();
         let meta = self.around.meta.borrow().clone();
-        let Some(namespace) = meta.namespace_by_id(&id.namespace_id) else {
+        let namespace = meta.namespace_by_id(&id.namespace_id);
+        let Some(namespace) = namespace.filter(|entry| !is_deleted(entry) || !begins(input)) else {
             let detail = NamespaceNotFoundFailure { namespace: id.namespace.clone() };
             let message = format!("Namespace {} is not found.", id.namespace);
             let rejection = reply::with_detail(reply::code::NOT_FOUND, message, &detail);
@@ -184,7 +187,7 @@ impl Actor {
             live.chain.id.namespace.clone_from(&namespace.record.name);
         }
         let quarantined = live.chain.record.as_ref().map(|record| record.quarantined.clone()).unwrap_or_default();
-        if !quarantined.is_empty() && !matches!(input.kind, Some(input::Kind::Release(_))) {
+        if !quarantined.is_empty() && !matches!(input.kind, Some(input::Kind::Release(_) | input::Kind::Raze(_))) {
             return Err(CallError::Quarantined(quarantined));
         }
         let chain = &live.chain;
@@ -496,4 +499,20 @@ fn millis(duration: Duration) -> u64 {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("the step panicked").to_string()
+}
+
+fn is_deleted(namespace: &NamespaceEntry) -> bool {
+    namespace.record.state() == NamespaceState::Deleted
+}
+
+/// Whether the input may begin a run.
+fn begins(input: &Input) -> bool {
+    use input::Kind;
+    let kind = input.kind.as_ref();
+    kind.is_some_and(|kind| {
+        matches!(
+            kind,
+            Kind::Start(_) | Kind::SignalWithStart(_) | Kind::UpdateWithStart(_) | Kind::Reset(_) | Kind::StartChild(_)
+        )
+    })
 }

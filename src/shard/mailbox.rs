@@ -223,7 +223,11 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::UpdateWithStart(_)
         | input::Kind::Reset(_)
         | input::Kind::Purge(_)
-        | input::Kind::Release(_) => Lane::Starts,
+        | input::Kind::Release(_)
+        | input::Kind::Raze(_)
+        | input::Kind::PauseWorkflow(_)
+        | input::Kind::UnpauseWorkflow(_)
+        | input::Kind::UpdateWorkflowOptions(_) => Lane::Starts,
         input::Kind::CompleteWorkflowTask(_)
         | input::Kind::FailWorkflowTask(_)
         | input::Kind::CompleteActivity(_)

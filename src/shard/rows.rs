@@ -95,6 +95,7 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
         Row::Visibility { run_id, before, now } => {
             visibility::write(slot, &id.namespace_id, &run_id, before.as_ref(), now.as_ref(), batch);
         }
+        Row::ForgetCounts => batch.delete_range(&keys::run_counts(slot, &id.namespace_id)),
         Row::PurgeRun { run_id } => {
             batch.delete_range(&keys::run_rows(slot, &run_id));
             batch.delete_range(&keys::history_rows(slot, &run_id));

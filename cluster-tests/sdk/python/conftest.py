@@ -18,7 +18,7 @@ import workflows
 NODES = os.environ.get("BRISTLECONE_NODES", "127.0.0.1:7233,127.0.0.1:7333,127.0.0.1:7433").split(",")
 CLUSTER = Path(__file__).parents[3] / "scripts" / "cluster"
 
-# Seconds that one test may take.
+# Seconds that one test may take, unless it says otherwise (its attribute `seconds`).
 TEST_TIME = 60
 
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 def bounded(test):
     @functools.wraps(test)
     async def within_time(*args, **kwargs):
-        async with asyncio.timeout(TEST_TIME):
+        async with asyncio.timeout(getattr(test, "seconds", TEST_TIME)):
             await test(*args, **kwargs)
 
     assert inspect.iscoroutinefunction(test), test

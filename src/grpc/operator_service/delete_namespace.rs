@@ -1,23 +1,25 @@
 //! DeleteNamespace: it is marked as deleted and renamed, so that its name is free at once.
 
 use bristlecone_machine::reply;
+use bristlecone_machine::stamp::timestamp;
+use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::node::{RenameNamespace, meta_call};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
 use bristlecone_proto::temporal::api::operatorservice::v1::{DeleteNamespaceRequest, DeleteNamespaceResponse};
 
 use crate::grpc::call::Call;
-use crate::grpc::{Edge, Result, errors};
+use crate::grpc::{Edge, Result};
 
 /// The namespace of the cluster's own workers.
 const SYSTEM_NAMESPACE: &str = "temporal-system";
 
 pub async fn handle(edge: Edge, call: Call, request: DeleteNamespaceRequest) -> Result<DeleteNamespaceResponse> {
     let mut namespace = match (request.namespace.as_str(), request.namespace_id.as_str()) {
-        ("", "") => return Err(errors::namespace_not_set()),
-        (name, "") => edge.any_namespace(name)?.record.clone(),
-        ("", id) => edge.namespace_by_id(id)?.record.clone(),
-        _ => return Err(reply::invalid_argument("Only one of namespace name or Id should be set on request.")),
+        ("", "") => return Err(reply::invalid_argument("namespace or namespace ID is required")),
+        (name, "") => edge.any_namespace(name).map_err(|error| unknown(error, name))?.record.clone(),
+        ("", id) => edge.namespace_by_id(id).map_err(|error| unknown(error, id))?.record.clone(),
+        _ => return Err(reply::invalid_argument("only one of namespace or namespace ID must be set")),
     };
     if namespace.name == SYSTEM_NAMESPACE {
         return Err(reply::failed_precondition("unable to delete system namespace"));
@@ -25,6 +27,8 @@ pub async fn handle(edge: Edge, call: Call, request: DeleteNamespaceRequest) -> 
     let cluster = edge.cluster();
     if namespace.state() != NamespaceState::Deleted {
         namespace.set_state(NamespaceState::Deleted);
+        namespace.deleted = Some(timestamp(cluster.wall()));
+        namespace.delete_delay = request.namespace_delete_delay;
         cluster.meta_call(meta_call::Kind::PutNamespace(namespace.clone()), call.answer_by()).await?;
     }
     let meta = cluster.meta();
@@ -34,6 +38,14 @@ pub async fn handle(edge: Edge, call: Call, request: DeleteNamespaceRequest) -> 
         cluster.meta_call(meta_call::Kind::RenameNamespace(rename), call.answer_by()).await?;
     }
     Ok(DeleteNamespaceResponse { deleted_namespace: new_name })
+}
+
+/// Whoever wants to delete what is not there made a mistake.
+fn unknown(error: Rejection, name: &str) -> Rejection {
+    if error.code == reply::code::NOT_FOUND {
+        return reply::invalid_argument(format!("namespace {name} is not found"));
+    }
+    error
 }
 
 /// The name with a part of the id that makes it unique; a name that has one already stays.

@@ -123,9 +123,11 @@ impl Draft<'_> {
         let workflow_id = &self.chain.id.workflow_id;
         let task = |run: &Run| tasks::of_workflow(workflow_id, run);
         tasks::change(before.and_then(task), task(now), rows);
-        for (_, before, activity) in now.activities.changes() {
-            let task = |activity: &record::Activity| tasks::of_activity(workflow_id, &now.id, activity);
-            tasks::change(before.and_then(task), activity.and_then(task), rows);
+        // Pausing and going on changes every activity, so that the changes are all that may differ.
+        for (_, activity_before, activity) in now.activities.changes() {
+            let offer = |run: &Run, activity: &record::Activity| tasks::of_activity(workflow_id, run, activity);
+            let offered_before = activity_before.and_then(|activity| offer(before.unwrap_or(now), activity));
+            tasks::change(offered_before, activity.and_then(|activity| offer(now, activity)), rows);
         }
     }
 
@@ -150,7 +152,7 @@ impl Draft<'_> {
             let workflow_id = &self.chain.id.workflow_id;
             tasks::change(tasks::of_workflow(workflow_id, run), None, rows);
             for (_, activity) in run.activities.iter() {
-                tasks::change(tasks::of_activity(workflow_id, &run.id, activity), None, rows);
+                tasks::change(tasks::of_activity(workflow_id, run, activity), None, rows);
             }
             rows.push(Row::Visibility {
                 run_id: run_id.clone(),

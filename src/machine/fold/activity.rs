@@ -65,14 +65,22 @@ pub fn closed(run: &mut Run, scheduled_event_id: i64) {
     }
 }
 
-/// Which types of activities are paused shows in listings.
+/// Whether the run is paused, and which types of activities are, shows in listings.
 pub(crate) fn note_pauses(run: &mut Run) {
     const PAUSE_INFO: &str = "TemporalPauseInfo";
+    let mut entries: Vec<String> = Vec::new();
+    if let Some(pause) = &run.head.pause {
+        entries.push(format!("Workflow:{}", run.started.workflow_id));
+        if !pause.reason.is_empty() {
+            entries.push(format!("Reason:{}", pause.reason));
+        }
+    }
     let paused = run.activities.iter().filter(|(_, activity)| activity.paused);
     let types: BTreeSet<String> =
         paused.map(|(_, activity)| format!("property:activityType={}", activity.activity_type)).collect();
-    let types: Vec<&str> = types.iter().map(String::as_str).collect();
-    let noted = (!types.is_empty()).then(|| payload::keyword_list(&types));
+    entries.extend(types);
+    let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+    let noted = (!entries.is_empty()).then(|| payload::keyword_list(&entries));
     let known = run.fields.search_attributes.as_ref().and_then(|a| a.indexed_fields.get(PAUSE_INFO));
     if known == noted.as_ref() {
         return;

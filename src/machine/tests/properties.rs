@@ -52,6 +52,8 @@ fn the_operations_reach_every_kind_of_event() {
         E::WorkflowExecutionUpdateAdmitted,
         E::WorkflowExecutionUpdateAccepted,
         E::WorkflowExecutionUpdateCompleted,
+        E::WorkflowExecutionPaused,
+        E::WorkflowExecutionUnpaused,
     ];
     let last = E::ExternalWorkflowExecutionSignaled as i32;
     let missing: Vec<E> = unseen(1, last).chain(expected.into_iter().filter(|kind| !seen.contains(kind))).collect();

@@ -5,6 +5,7 @@
 //! | `advance 5s` | lets time go by |
 //! | `wake`, `failover`, `limit name=value` | wakes the chain; forgets what is in memory only; changes a limit |
 //! | `start`, `signal-with-start`, `signal`, `cancel`, `terminate`, `delete`, `purge` | clients |
+//! | `raze` | the chain's namespace is gone |
 //! | `update u1 [wait=accepted]`, `poll-update u1`, `update-with-start u1` | clients; the script sees the first answer, and later what the step tells of updates |
 //! | `reset event=4 [exclude=signal,update]` | a client |
 //! | `describe`, `history`, `query`, `reset-sticky` | clients |
@@ -13,6 +14,7 @@
 //! | `take-activity q as=a1`, `undo-activity a1` | a poll takes the activity task of a queue |
 //! | `activity-complete a1`, `activity-fail a1`, `activity-cancel a1`, `heartbeat a1` | the worker answers; `activity=` instead of the poll: by id |
 //! | `pause-activity activity=1`, `unpause-activity`, `reset-activity`, `activity-options mask=heartbeatTimeout` | an operator; `type=` instead of `activity=` |
+//! | `pause`, `unpause`, `options mask=priority priority=1` | an operator, of the whole workflow; `pin=name.build` or `auto-upgrade` for the mask `versioning_override` |
 //! | `deliver` | delivers outbox rows and their answers until none is left |
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 
@@ -23,7 +25,7 @@ use std::collections::BTreeMap;
 
 use bristlecone_machine::row::{TaskKey, TaskKind};
 use bristlecone_proto::chain::{
-    ActivityStarted, Answer, Forget, Harden, Poll, Purge, StartActivity, StartWorkflowTask, StickyUnavailable,
+    ActivityStarted, Answer, Forget, Harden, Poll, Purge, Raze, StartActivity, StartWorkflowTask, StickyUnavailable,
     UndoActivityStart, UndoWorkflowTaskStart, WorkflowTaskStarted, WorkflowTaskToken, input, reply,
 };
 use bristlecone_proto::record;
@@ -100,6 +102,7 @@ impl Commands {
             "wake" => input::Kind::Wake(bristlecone_proto::chain::Wake {}),
             "harden" => input::Kind::Harden(Harden { run_id: self.names.id(&line.or("run", "")) }),
             "purge" => input::Kind::Purge(Purge { run_id: self.names.id(&line.or("run", "")) }),
+            "raze" => input::Kind::Raze(Raze {}),
             "take" => self.take(line),
             "undo" => {
                 let token = self.tasks.get(line.what()).expect("a poll of that name").clone();

@@ -213,6 +213,7 @@ fn row_lines(row: &Row) -> Vec<String> {
             };
             vec![format!("listed {} → {}", status(before), status(now))]
         }
+        Row::ForgetCounts => vec!["-counts".to_string()],
         Row::PurgeRun { run_id } => vec![format!("purge {run_id}")],
     }
 }

@@ -58,6 +58,7 @@ impl Store {
                 };
                 assert_eq!(listed, *before, "the listing was different");
             }
+            Row::ForgetCounts => {}
             Row::PurgeRun { run_id } => self.rows.retain(|(run, _), _| run != run_id),
             row => {
                 let (run_id, key, stays) = place(row);
@@ -106,13 +107,14 @@ impl Store {
                 let of_run = self.tasks.keys().filter(move |key| key.kind == kind && key.run_id == run.id);
                 of_run.map(|key| key.scheduled_event_id)
             };
-            let task = run.head.workflow_task.as_ref().filter(|task| task.started_event_id == 0);
+            let waits = |task: &&record::WorkflowTask| task.started_event_id == 0 && !run.is_paused();
+            let task = run.head.workflow_task.as_ref().filter(waits);
             assert_eq!(
                 offered(TaskKind::Workflow).collect::<Vec<_>>(),
                 task.map(|task| task.scheduled_event_id).into_iter().collect::<Vec<_>>()
             );
             let activities: BTreeSet<i64> =
-                run.activities.iter().filter(|(_, activity)| activity.offered).map(|(id, _)| *id).collect();
+                run.activities.iter().filter(|(_, it)| it.offered && !run.is_paused()).map(|(id, _)| *id).collect();
             assert_eq!(offered(TaskKind::Activity).collect::<BTreeSet<_>>(), activities);
         }
     }
@@ -144,7 +146,7 @@ fn place(row: &Row) -> (String, Key, bool) {
         Row::Buffered { run_id, arrival, event } => of(run_id, Key::Buffered(*arrival), event.is_some()),
         Row::Update { run_id, update_id, update } => of(run_id, Key::Update(update_id.clone()), update.is_some()),
         Row::SignalRequest { run_id, request_id, seen } => of(run_id, Key::SignalRequest(request_id.clone()), *seen),
-        Row::Task { .. } | Row::Deadline { .. } | Row::Visibility { .. } | Row::PurgeRun { .. } => {
+        Row::Task { .. } | Row::Deadline { .. } | Row::Visibility { .. } | Row::PurgeRun { .. } | Row::ForgetCounts => {
             unreachable!("kept apart")
         }
     }

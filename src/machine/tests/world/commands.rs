@@ -12,16 +12,19 @@ use bristlecone_proto::temporal::api::command::v1::{
     StartChildWorkflowExecutionCommandAttributes, StartTimerCommandAttributes,
 };
 use bristlecone_proto::temporal::api::common::v1::{
-    ActivityType, Memo, Payload, RetryPolicy, WorkflowExecution, WorkflowType,
+    ActivityType, Memo, Payload, Priority, RetryPolicy, WorkflowExecution, WorkflowType,
 };
 use bristlecone_proto::temporal::api::enums::v1::CommandType;
 use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
-use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
+use bristlecone_proto::temporal::api::workflow::v1::versioning_override::Override;
+use bristlecone_proto::temporal::api::workflow::v1::{OnConflictOptions, VersioningOverride, WorkflowExecutionOptions};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    PauseActivityRequest, ResetActivityRequest, StartWorkflowExecutionRequest, UnpauseActivityRequest,
+    PauseActivityRequest, PauseWorkflowExecutionRequest, ResetActivityRequest, StartWorkflowExecutionRequest,
+    UnpauseActivityRequest, UnpauseWorkflowExecutionRequest, UpdateWorkflowExecutionOptionsRequest,
     pause_activity_request, reset_activity_request, unpause_activity_request,
 };
+use prost_types::FieldMask;
 
 use super::ops::{Cmd, Shape};
 use crate::shell::SECOND;
@@ -50,6 +53,7 @@ fn retry_policy(attempts: i32) -> RetryPolicy {
 
 /// What an operator does to all activities of type `A`.
 pub fn operate(execution: WorkflowExecution, what: u8) -> Kind {
+    let workflow_id = execution.workflow_id.clone();
     let execution = Some(execution);
     match what {
         0 | 1 => Kind::PauseActivity(PauseActivityRequest {
@@ -65,6 +69,9 @@ pub fn operate(execution: WorkflowExecution, what: u8) -> Kind {
             activity: Some(unpause_activity_request::Activity::UnpauseAll(true)),
             ..UnpauseActivityRequest::default()
         }),
+        6 | 7 => pause_workflow(workflow_id),
+        8..=10 => unpause_workflow(workflow_id),
+        11..=14 => update_options(execution, what),
         _ => Kind::ResetActivity(ResetActivityRequest {
             execution,
             keep_paused: what == 4,
@@ -73,6 +80,35 @@ pub fn operate(execution: WorkflowExecution, what: u8) -> Kind {
             ..ResetActivityRequest::default()
         }),
     }
+}
+
+pub fn pause_workflow(workflow_id: String) -> Kind {
+    Kind::PauseWorkflow(PauseWorkflowExecutionRequest {
+        workflow_id,
+        reason: "to look at it".into(),
+        ..PauseWorkflowExecutionRequest::default()
+    })
+}
+
+pub fn unpause_workflow(workflow_id: String) -> Kind {
+    Kind::UnpauseWorkflow(UnpauseWorkflowExecutionRequest { workflow_id, ..UnpauseWorkflowExecutionRequest::default() })
+}
+
+/// Another priority, or workers of another kind.
+fn update_options(execution: Option<WorkflowExecution>, what: u8) -> Kind {
+    let path = if what % 2 == 0 { "priority" } else { "versioning_override" };
+    let upgrade = VersioningOverride { r#override: Some(Override::AutoUpgrade(true)), ..VersioningOverride::default() };
+    let options = WorkflowExecutionOptions {
+        priority: Some(Priority { priority_key: i32::from(what) - 10, ..Priority::default() }),
+        versioning_override: (what == 11).then_some(upgrade),
+        ..WorkflowExecutionOptions::default()
+    };
+    Kind::UpdateWorkflowOptions(UpdateWorkflowExecutionOptionsRequest {
+        workflow_execution: execution,
+        workflow_execution_options: Some(options),
+        update_mask: Some(FieldMask { paths: vec![path.into()] }),
+        ..UpdateWorkflowExecutionOptionsRequest::default()
+    })
 }
 
 pub fn unpause(execution: WorkflowExecution) -> Kind {

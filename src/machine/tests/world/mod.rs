@@ -557,6 +557,12 @@ impl World {
             }
         }
         for workflow_id in self.shell.workflow_ids() {
+            if self.open_run(&workflow_id).as_ref().is_some_and(Run::is_paused) {
+                self.send(&workflow_id, commands::unpause_workflow(workflow_id.clone()));
+                busy = true;
+            }
+        }
+        for workflow_id in self.shell.workflow_ids() {
             let paused = |run: &Run| run.activities.iter().any(|(_, activity)| activity.paused);
             if self.open_run(&workflow_id).as_ref().is_some_and(paused) {
                 self.send(

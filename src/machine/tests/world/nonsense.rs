@@ -9,10 +9,10 @@ use bristlecone_proto::chain::{
 };
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DescribeWorkflowExecutionRequest, PauseActivityRequest, QueryWorkflowRequest,
+    DescribeWorkflowExecutionRequest, PauseActivityRequest, PauseWorkflowExecutionRequest, QueryWorkflowRequest,
     RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
     SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UnpauseActivityRequest,
-    UpdateActivityOptionsRequest,
+    UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest, UpdateWorkflowExecutionOptionsRequest,
 };
 
 pub fn input(kind: u8, run_id: &str) -> Kind {
@@ -81,6 +81,12 @@ pub fn input(kind: u8, run_id: &str) -> Kind {
         41 => {
             Kind::UpdateActivityOptions(UpdateActivityOptionsRequest { execution: execution(), ..Default::default() })
         }
+        45 => Kind::PauseWorkflow(PauseWorkflowExecutionRequest { run_id: run(), ..Default::default() }),
+        46 => Kind::UnpauseWorkflow(UnpauseWorkflowExecutionRequest { run_id: run(), ..Default::default() }),
+        47 => Kind::UpdateWorkflowOptions(UpdateWorkflowExecutionOptionsRequest {
+            workflow_execution: execution(),
+            ..Default::default()
+        }),
         _ => Kind::Wake(Default::default()),
     }
 }

@@ -50,7 +50,7 @@ pub enum Op {
         request: u8,
         former: bool,
     },
-    /// An operator pauses, unpauses or resets every activity of the run.
+    /// An operator pauses, unpauses or resets every activity of the run, or the run, or changes its options.
     Operate {
         workflow: u8,
         what: u8,
@@ -197,7 +197,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (id(), any::<u8>(), 0..20_u8, prop::bool::weighted(0.3)).prop_map(|(workflow, point, request, former)| {
             Op::Reset { workflow, point, request, former }
         }),
-        3 => (id(), 0..6_u8).prop_map(|(workflow, what)| Op::Operate { workflow, what }),
+        5 => (id(), 0..17_u8).prop_map(|(workflow, what)| Op::Operate { workflow, what }),
         8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(which, again)| Op::PollWorkflow { which, again }),
         10 => complete(),
         30 => work(),
@@ -220,7 +220,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Exchange),
         2 => Just(Op::FailOver),
         1 => id().prop_map(|workflow| Op::Purge { workflow }),
-        2 => (id(), 0..45_u8, any::<bool>())
+        2 => (id(), 0..50_u8, any::<bool>())
             .prop_map(|(workflow, kind, about_current)| Op::Nonsense { workflow, kind, about_current }),
     ]
 }

@@ -84,6 +84,16 @@ pub fn outbox_of(slot: Slot, namespace_id: &str, workflow_id: &str) -> KeyRange 
     Prefix::new(slot, 0x23).with(&Id::new(namespace_id)).with(&Text::from(workflow_id)).range()
 }
 
+/// Records and receipts of all chains of the namespace.
+pub fn chains_of_namespace(slot: Slot, namespace_id: &str) -> KeyRange {
+    Prefix::new(slot, 0x01).with(&Id::new(namespace_id)).range()
+}
+
+/// What all chains of the namespace owe to others.
+pub fn outbox_of_namespace(slot: Slot, namespace_id: &str) -> KeyRange {
+    Prefix::new(slot, 0x23).with(&Id::new(namespace_id)).range()
+}
+
 /// What listings show of the namespace's runs, in no useful order.
 pub fn visibility(slot: Slot, namespace_id: &str) -> KeyRange {
     Prefix::new(slot, 0x30).with(&Id::new(namespace_id)).range()

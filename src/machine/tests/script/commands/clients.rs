@@ -5,6 +5,7 @@ use bristlecone_proto::temporal::api::activity::v1::ActivityOptions;
 use bristlecone_proto::temporal::api::common::v1::{
     Callback, Link, Memo, Priority, RetryPolicy, SearchAttributes, WorkflowExecution, WorkflowType, callback, link,
 };
+use bristlecone_proto::temporal::api::deployment::v1::WorkerDeploymentVersion;
 use bristlecone_proto::temporal::api::enums::v1::{
     QueryRejectCondition, ResetReapplyExcludeType, TaskQueueKind, WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
 };
@@ -12,13 +13,17 @@ use bristlecone_proto::temporal::api::query::v1::WorkflowQuery;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bristlecone_proto::temporal::api::update::v1::UpdateRef;
-use bristlecone_proto::temporal::api::workflow::v1::OnConflictOptions;
+use bristlecone_proto::temporal::api::workflow::v1::versioning_override::{
+    Override, PinnedOverride, PinnedOverrideBehavior,
+};
+use bristlecone_proto::temporal::api::workflow::v1::{OnConflictOptions, VersioningOverride, WorkflowExecutionOptions};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, PauseActivityRequest,
-    PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest, RequestCancelWorkflowExecutionRequest,
-    ResetActivityRequest, ResetStickyTaskQueueRequest, ResetWorkflowExecutionRequest,
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, UnpauseActivityRequest, UpdateActivityOptionsRequest,
+    PauseWorkflowExecutionRequest, PollWorkflowExecutionUpdateRequest, QueryWorkflowRequest,
+    RequestCancelWorkflowExecutionRequest, ResetActivityRequest, ResetStickyTaskQueueRequest,
+    ResetWorkflowExecutionRequest, SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UnpauseActivityRequest,
+    UnpauseWorkflowExecutionRequest, UpdateActivityOptionsRequest, UpdateWorkflowExecutionOptionsRequest,
     UpdateWorkflowExecutionRequest, pause_activity_request, reset_activity_request, unpause_activity_request,
     update_activity_options_request,
 };
@@ -103,6 +108,22 @@ impl Commands {
                 ..ResetActivityRequest::default()
             }),
             "activity-options" => Kind::UpdateActivityOptions(activity_options(self.execution(line), line)),
+            "pause" => Kind::PauseWorkflow(PauseWorkflowExecutionRequest {
+                workflow_id: line.or("id", "wf"),
+                run_id: self.names.id(&line.or("run", "")),
+                identity: "operator".into(),
+                reason: line.or("reason", ""),
+                request_id: line.or("request", ""),
+                ..PauseWorkflowExecutionRequest::default()
+            }),
+            "unpause" => Kind::UnpauseWorkflow(UnpauseWorkflowExecutionRequest {
+                workflow_id: line.or("id", "wf"),
+                run_id: self.names.id(&line.or("run", "")),
+                identity: "operator".into(),
+                reason: line.or("reason", ""),
+                ..UnpauseWorkflowExecutionRequest::default()
+            }),
+            "options" => Kind::UpdateWorkflowOptions(workflow_options(self.execution(line), line)),
             "history" => Kind::HistoryHead(HistoryHead {
                 execution: self.execution(line),
                 with_virtual_events: line.has("virtual"),
@@ -251,6 +272,31 @@ fn activity_options(execution: Option<WorkflowExecution>, line: &Line) -> Update
         restore_original: line.has("restore"),
         activity: line.value("activity").map(|id| update_activity_options_request::Activity::Id(id.into())),
         ..UpdateActivityOptionsRequest::default()
+    }
+}
+
+fn workflow_options(execution: Option<WorkflowExecution>, line: &Line) -> UpdateWorkflowExecutionOptionsRequest {
+    let pinned = |version: &str| {
+        let version = version.split_once('.').map(|(name, build_id)| WorkerDeploymentVersion {
+            deployment_name: name.into(),
+            build_id: build_id.into(),
+        });
+        Override::Pinned(PinnedOverride { behavior: PinnedOverrideBehavior::Pinned.into(), version })
+    };
+    let moved =
+        line.value("pin").map(pinned).or_else(|| line.has("auto-upgrade").then_some(Override::AutoUpgrade(true)));
+    let options = WorkflowExecutionOptions {
+        versioning_override: moved
+            .map(|moved| VersioningOverride { r#override: Some(moved), ..VersioningOverride::default() }),
+        priority: line.number("priority").map(|key| Priority { priority_key: key as i32, ..Priority::default() }),
+        ..WorkflowExecutionOptions::default()
+    };
+    UpdateWorkflowExecutionOptionsRequest {
+        workflow_execution: execution,
+        workflow_execution_options: (!line.has("nothing")).then_some(options),
+        update_mask: line.value("mask").map(|mask| FieldMask { paths: mask.split(',').map(str::to_string).collect() }),
+        identity: "operator".into(),
+        ..UpdateWorkflowExecutionOptionsRequest::default()
     }
 }
 
