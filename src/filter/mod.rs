@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 use bristlecone_proto::record::Visibility;
 
-pub use attribute::{Attribute, PREDEFINED, SYSTEM, is_reserved, type_of};
+pub use attribute::{Attribute, NAMESPACE_DIVISION, PREDEFINED, SYSTEM, is_reserved, type_of};
 pub use resolve::{Check, Condition, Order};
 pub use syntax::{Expr, Literal, Operator, Query, Test};
 pub use time::{parse_datetime, parse_duration};
@@ -71,6 +71,12 @@ impl Filter {
     pub fn parse(query: &str, custom: &BTreeMap<String, i32>) -> Result<Self, FilterError> {
         let query = Query::parse(query)?;
         resolve::resolve(&query, &attribute::Names::Namespace(custom))
+    }
+
+    /// A user's query for standalone activities, which have names of their own for some attributes.
+    pub fn parse_for_activities(query: &str, custom: &BTreeMap<String, i32>) -> Result<Self, FilterError> {
+        let query = Query::parse(query)?;
+        resolve::resolve(&query, &attribute::Names::Activities(custom))
     }
 
     /// Executions that satisfy all the conditions, without the server's own.
