@@ -148,7 +148,8 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         ListOpenWorkflowExecutions: list_open_workflow_executions,
         ListClosedWorkflowExecutions: list_closed_workflow_executions,
         CountWorkflowExecutions: count_workflow_executions,
-        DescribeTaskQueue: describe_task_queue ("no versions, no configuration"),
+        DescribeTaskQueue: describe_task_queue ("no versions"),
+        UpdateTaskQueueConfig: update_task_queue_config,
         ListTaskQueuePartitions: list_task_queue_partitions,
     }
     OPERATOR_SERVICE in operator_service {

@@ -4,7 +4,8 @@
 //! ```text
 //! polls.rs    the polls that wait on this node, and what is delivered to them
 //! broker.rs   the queues that this node brokers: polls × offers → claims
-//! pace.rs     how fast tasks may go, and advice on the number of polls
+//! fair.rs     the order of tasks: by priority, then fairly among fairness keys
+pace.rs     how fast tasks may go, and advice on the number of polls
 //! ```
 //!
 //! # Contract
@@ -17,6 +18,7 @@
 //! `peer` (notices, claims), `shard` (local claims).
 
 mod broker;
+mod fair;
 mod pace;
 mod polls;
 mod rendezvous;
@@ -31,10 +33,12 @@ use bristlecone_proto::node::{
 };
 use bristlecone_storage::runtime::{Clock, Tasks};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use polls::{Delivered, Parked};
 
+use crate::meta::MetaView;
 use crate::peer::Peers;
 use crate::shard::Shards;
 
@@ -77,11 +81,20 @@ impl Queues {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Keeps polls registered and tasks offered; runs until the node stops.
-    pub async fn run(self) {
+    /// Keeps polls registered, tasks offered, and to what operators set; runs until the node stops.
+    pub async fn run(self, mut meta: watch::Receiver<Arc<MetaView>>) {
         let mut every = tokio::time::interval(REPEAT);
+        meta.mark_changed();
         loop {
-            every.tick().await;
+            tokio::select! {
+                _ = every.tick() => {}
+                Ok(()) = meta.changed() => {
+                    let configs = Arc::clone(meta.borrow_and_update().queue_configs());
+                    let matches = self.inner.brokers.lock().configure(&configs, Instant::now());
+                    self.claim_all(matches);
+                    continue;
+                }
+            }
             self.inner.brokers.lock().expire(Instant::now());
             self.register_all();
             self.inner.shards.reoffer();
@@ -171,7 +184,7 @@ impl Queues {
 
     /// Who polls a queue that this node brokers, and what waits there.
     pub fn describe(&self, queue: &QueueKey) -> QueueDescription {
-        self.inner.brokers.lock().describe(queue, self.inner.clock.wall())
+        self.inner.brokers.lock().describe(queue, Instant::now(), self.inner.clock.wall())
     }
 
     /// The node that brokers a queue.

@@ -65,4 +65,5 @@ pub mod unpause_activity_execution;
 pub mod update_activity_execution_options;
 pub mod update_activity_options;
 pub mod update_namespace;
+pub mod update_task_queue_config;
 pub mod update_workflow_execution;
