@@ -233,10 +233,8 @@ fn schedule(
     let now = draft.now();
     let delay = duration_nanos(request.start_delay.as_ref());
     let run = draft.run_mut(run_id);
-    let head = record::Standalone {
-        start_delay: request.start_delay.filter(|_| delay > 0),
-        ..record::Standalone::default()
-    };
+    let head =
+        record::Standalone { start_delay: request.start_delay.filter(|_| delay > 0), ..record::Standalone::default() };
     run.head.standalone = Some(head.into());
     let attributes = ActivityTaskScheduledEventAttributes {
         activity_id: command.activity_id.clone(),

@@ -17,8 +17,8 @@ pub mod placement;
 mod service;
 mod view;
 
-pub use service::{META_GROUP, Meta, MetaObserver, Mouth};
 pub use decide::WEIGHT_OVERRIDES_MAX;
+pub use service::{META_GROUP, Meta, MetaObserver, Mouth};
 pub use view::{MetaView, NamespaceEntry, QueueConfigs};
 
 /// Voters of the meta group at most.

@@ -57,8 +57,7 @@ impl<K: Ord + Clone, V> Fair<K, V> {
 
     /// Whether the task is new.
     pub fn insert(&mut self, priority: u32, fairness_key: &str, order: K, task: V) -> bool {
-        let level =
-            self.levels.entry(priority).or_insert_with(|| Level { keys: BTreeMap::new(), clock: 0.0, len: 0 });
+        let level = self.levels.entry(priority).or_insert_with(|| Level { keys: BTreeMap::new(), clock: 0.0, len: 0 });
         let clock = level.clock;
         if !level.keys.contains_key(fairness_key) {
             level.keys.insert(fairness_key.to_owned(), Tasks { tasks: BTreeMap::new(), pass: clock });

@@ -5,7 +5,7 @@
 //! polls.rs    the polls that wait on this node, and what is delivered to them
 //! broker.rs   the queues that this node brokers: polls × offers → claims
 //! fair.rs     the order of tasks: by priority, then fairly among fairness keys
-pace.rs     how fast tasks may go, and advice on the number of polls
+//! pace.rs     how fast tasks may go, and advice on the number of polls
 //! ```
 //!
 //! # Contract

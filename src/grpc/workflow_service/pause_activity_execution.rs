@@ -2,7 +2,7 @@
 
 use bristlecone_proto::chain::{input, reply};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    PauseActivityRequest, PauseActivityExecutionRequest, PauseActivityExecutionResponse, pause_activity_request
+    PauseActivityExecutionRequest, PauseActivityExecutionResponse, PauseActivityRequest, pause_activity_request,
 };
 
 use crate::grpc::call::Call;

@@ -2,7 +2,7 @@
 
 use bristlecone_proto::chain::{input, reply};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    ResetActivityRequest, ResetActivityExecutionRequest, ResetActivityExecutionResponse, reset_activity_request
+    ResetActivityExecutionRequest, ResetActivityExecutionResponse, ResetActivityRequest, reset_activity_request,
 };
 
 use crate::grpc::call::Call;

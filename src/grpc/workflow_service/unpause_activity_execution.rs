@@ -2,7 +2,7 @@
 
 use bristlecone_proto::chain::{input, reply};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    UnpauseActivityRequest, UnpauseActivityExecutionRequest, UnpauseActivityExecutionResponse, unpause_activity_request
+    UnpauseActivityExecutionRequest, UnpauseActivityExecutionResponse, UnpauseActivityRequest, unpause_activity_request,
 };
 
 use crate::grpc::call::Call;

@@ -2,7 +2,8 @@
 
 use bristlecone_proto::chain::{input, reply};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    UpdateActivityOptionsRequest, UpdateActivityExecutionOptionsRequest, UpdateActivityExecutionOptionsResponse, update_activity_options_request
+    UpdateActivityExecutionOptionsRequest, UpdateActivityExecutionOptionsResponse, UpdateActivityOptionsRequest,
+    update_activity_options_request,
 };
 
 use crate::grpc::call::Call;
@@ -27,7 +28,7 @@ pub async fn handle(
     match edge.cluster().call(&chain, input::Kind::UpdateActivityOptions(wanted), call.answer_by()).await? {
         reply::Kind::ActivityOptions(response) => {
             Ok(UpdateActivityExecutionOptionsResponse { activity_options: response.activity_options })
-        },
+        }
         _ => Err(errors::unexpected_reply()),
     }
 }

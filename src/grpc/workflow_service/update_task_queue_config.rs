@@ -121,8 +121,7 @@ mod tests {
             text(UpdateTaskQueueConfigRequest { update_queue_rate_limit: limit(-1.0), ..activity() }),
             Err("RequestsPerSecond for UpdateQueueRateLimit rate limit must be non-negative.".into())
         );
-        let workflow =
-            UpdateTaskQueueConfigRequest { task_queue_type: TaskQueueType::Workflow.into(), ..activity() };
+        let workflow = UpdateTaskQueueConfigRequest { task_queue_type: TaskQueueType::Workflow.into(), ..activity() };
         assert_eq!(
             text(UpdateTaskQueueConfigRequest { update_queue_rate_limit: limit(1.0), ..workflow }),
             Err("Setting rate limit on workflow task queues is not allowed.".into())

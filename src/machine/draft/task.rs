@@ -15,8 +15,8 @@ use prost_types::{Duration, Timestamp};
 
 use super::Draft;
 use crate::chain::{Run, SoftStart};
-use crate::{fold, standalone};
 use crate::stamp::{Limits, duration, duration_nanos, timestamp};
+use crate::{fold, standalone};
 
 impl Draft<'_> {
     /// Schedules a workflow task, unless one is pending or the run is closed, paused, or no workflow.

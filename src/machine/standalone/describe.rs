@@ -58,8 +58,7 @@ fn info(chain: &ChainId, run: &Run, now: UnixNanos) -> ActivityExecutionInfo {
     let first = activity.first_scheduled_time.as_ref().map_or(run.start_time, nanos);
     let to_close = duration_nanos(activity.schedule_to_close_timeout.as_ref());
     let close = run.head.close_time.as_ref();
-    let worker =
-        if activity.identity.is_empty() { &activity.last_worker_identity } else { &activity.identity };
+    let worker = if activity.identity.is_empty() { &activity.last_worker_identity } else { &activity.identity };
     let state = match pending {
         Some(pending) => activity_state(pending, started),
         None => PendingActivityState::Unspecified,

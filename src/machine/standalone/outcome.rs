@@ -50,10 +50,8 @@ pub(crate) fn note(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) {
             failed(Status::Failed, Some(a.failure.unwrap_or_default()), retry_state, true, a.identity)
         }
         Some(A::ActivityTaskTimedOutEventAttributes(a)) => {
-            let of_attempt = matches!(
-                timeout_type(a.failure.as_ref()),
-                TimeoutType::StartToClose | TimeoutType::Heartbeat
-            );
+            let of_attempt =
+                matches!(timeout_type(a.failure.as_ref()), TimeoutType::StartToClose | TimeoutType::Heartbeat);
             let retry_state = a.retry_state();
             failed(Status::TimedOut, a.failure, retry_state, of_attempt, nobody())
         }

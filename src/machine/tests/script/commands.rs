@@ -37,8 +37,8 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Duration;
 
-use super::{Line, Step, span};
 use self::standalone::chain_of;
+use super::{Line, Step, span};
 use crate::shell::print::{self, Names};
 use crate::shell::{Outcome, SECOND, Shell, chain_id, of};
 
