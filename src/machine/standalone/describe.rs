@@ -48,7 +48,8 @@ fn outcome(run: &Run) -> Option<ActivityExecutionOutcome> {
 }
 
 fn info(chain: &ChainId, run: &Run, now: UnixNanos) -> ActivityExecutionInfo {
-    let known = run.head.standalone.as_deref().cloned().unwrap_or_default();
+    let nothing = record::Standalone::default();
+    let known = run.head.standalone.as_deref().unwrap_or(&nothing);
     let pending = run.activities.get(&SCHEDULED_EVENT_ID);
     let gone = record::Activity::default();
     let activity = pending.or(known.closed.as_ref()).unwrap_or(&gone);
@@ -95,7 +96,7 @@ fn info(chain: &ChainId, run: &Run, now: UnixNanos) -> ActivityExecutionInfo {
         search_attributes: Some(run.fields.search_attributes.clone().unwrap_or_default()),
         header: run.started.header.clone(),
         user_metadata: run.user_metadata.as_deref().cloned(),
-        canceled_reason: known.cancel_reason,
+        canceled_reason: known.cancel_reason.clone(),
         links: run.links.to_vec(),
         total_heartbeat_count: known.heartbeats,
         start_delay: known.start_delay,

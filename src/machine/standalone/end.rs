@@ -32,7 +32,8 @@ pub(crate) fn request_cancel(mut draft: Draft<'_>, request: &RequestCancelActivi
     };
     let run = draft.run(&run_id);
     let Some(activity) = run.activities.get(&SCHEDULED_EVENT_ID).filter(|_| run.is_running()) else {
-        return draft.reject(invalid_transition(run));
+        let rejection = invalid_transition(run);
+        return draft.reject(rejection);
     };
     if activity.cancel_requested {
         let first = known(run).map_or("", |known| &known.cancel_request_id);
@@ -76,10 +77,12 @@ pub(crate) fn terminate(mut draft: Draft<'_>, request: &TerminateActivityExecuti
         if first == request.request_id {
             return draft.unchanged(reply::done());
         }
-        return draft.reject(reply::failed_precondition(format!("already terminated with request ID {first}")));
+        let text = format!("already terminated with request ID {first}");
+        return draft.reject(reply::failed_precondition(text));
     }
     if !run.is_running() {
-        return draft.reject(invalid_transition(run));
+        let rejection = invalid_transition(run);
+        return draft.reject(rejection);
     }
     draft.begin_transition(&run_id);
     let known: &mut record::Standalone = draft.run_mut(&run_id).head.standalone.get_or_insert_default();

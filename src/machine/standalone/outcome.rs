@@ -34,7 +34,6 @@ pub(crate) fn note(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) {
         of_attempt,
         identity,
     };
-    let known = draft.run(run_id).head.standalone.as_deref().cloned().unwrap_or_default();
     let nobody = alloc::string::String::new;
     let outcome = match event.attributes {
         Some(A::ActivityTaskCompletedEventAttributes(a)) => Outcome {
@@ -56,7 +55,8 @@ pub(crate) fn note(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) {
             failed(Status::TimedOut, a.failure, retry_state, of_attempt, nobody())
         }
         Some(A::ActivityTaskCanceledEventAttributes(a)) => {
-            let info = CanceledFailureInfo { details: a.details, identity: known.cancel_identity };
+            let asked = draft.run(run_id).head.standalone.as_deref().map(|known| known.cancel_identity.clone());
+            let info = CanceledFailureInfo { details: a.details, identity: asked.unwrap_or_default() };
             let failure = Failure {
                 message: "Activity canceled".into(),
                 failure_info: Some(FailureInfo::CanceledFailureInfo(info)),
