@@ -162,7 +162,13 @@ impl<'a> Draft<'a> {
     /// As [`Draft::find`], for what only an open run takes.
     pub fn find_running(&self, execution: Option<&WorkflowExecution>) -> Result<String, Rejection> {
         let run_id = self.find(execution)?;
-        if self.run(&run_id).is_running() { Ok(run_id) } else { Err(reply::workflow_completed()) }
+        if self.run(&run_id).is_running() {
+            Ok(run_id)
+        } else if standalone::is_standalone(self.id()) {
+            Err(standalone::not_found(self.id()))
+        } else {
+            Err(reply::workflow_completed())
+        }
     }
 
     // ------------------------------------------------------------ changing

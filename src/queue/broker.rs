@@ -519,6 +519,7 @@ impl TaskOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bristlecone_proto::temporal::api::taskqueue::v1::RateLimit;
 
     fn key() -> QueueKey {
         QueueKey { namespace_id: "ns".into(), name: "q".into(), kind: 1 }
@@ -653,5 +654,54 @@ mod tests {
         }
         let later = now + STICKY_IDLE + Duration::from_secs(1);
         assert_eq!(brokers.offer(1, offer(vec![sticky()]), later).1.len(), 1);
+    }
+
+    fn configs(queue_rate: Option<f32>, key_rate: Option<f32>) -> QueueConfigs {
+        let limit = |rate: f32| RateLimitConfig {
+            rate_limit: Some(RateLimit { requests_per_second: rate }),
+            ..RateLimitConfig::default()
+        };
+        let config = TaskQueueConfig {
+            queue_rate_limit: queue_rate.map(limit),
+            fairness_keys_rate_limit_default: key_rate.map(limit),
+            fairness_weight_overrides: [("heavy".to_owned(), 3.0)].into(),
+        };
+        let key = key();
+        Arc::new([((key.namespace_id, key.kind, key.name), Arc::new(config))].into())
+    }
+
+    #[test]
+    fn what_operators_set_goes_before_what_a_worker_asked_for() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        let mut register = poll(1, 1_000);
+        register.poll.as_mut().expect("a poll").tasks_per_second_max = Some(5.0);
+        assert!(brokers.register(register, now, 0).is_empty());
+        let described = brokers.describe(&key(), now, 0);
+        assert_eq!((described.rate, described.rate_source), (Some(5.0), RateLimitSource::Worker as i32));
+        assert!(brokers.configure(&configs(Some(0.0), None), now).is_empty());
+        assert!(brokers.offer(1, offer(vec![task("a", 3, 10)]), now).0.is_empty(), "nothing goes");
+        let described = brokers.describe(&key(), now, 0);
+        assert_eq!((described.rate, described.rate_source), (Some(0.0), RateLimitSource::Api as i32));
+        assert!(described.stats.expect("known").rate_limiting_active);
+        assert_eq!(brokers.configure(&configs(None, None), now).len(), 1, "the worker's limit holds again");
+        assert_eq!(brokers.describe(&key(), now, 0).rate, Some(5.0));
+    }
+
+    #[test]
+    fn a_fairness_key_has_its_weight_and_its_own_rate() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.configure(&configs(None, Some(1.0)), now);
+        let of = |key: &str, n: i64| OfferedTask { fairness_key: key.into(), ..task(&format!("{key}{n}"), 3, n) };
+        let tasks = (0..6).flat_map(|n| [of("heavy", n), of("light", n)]).collect();
+        brokers.offer(1, offer(tasks), now);
+        let mut served = Vec::new();
+        for id in 1..=12 {
+            let matches = brokers.register(poll(id, 1_000), now, 0);
+            served.extend(matches.into_iter().map(|matched| matched.task.fairness_key));
+        }
+        let count = |key: &str| served.iter().filter(|served| *served == key).count();
+        assert_eq!((count("heavy"), count("light")), (3, 1), "a second's worth of each: {served:?}");
     }
 }
