@@ -22,7 +22,7 @@ const OWN_FILES: [&str; 4] =
     ["bristlecone/record.proto", "bristlecone/chain.proto", "bristlecone/node.proto", "bristlecone/admin.proto"];
 
 /// Large fields of messages that are handed from task to task: as a box they are moved for next to nothing.
-const BOXED: [&str; 18] = [
+const BOXED: [&str; 21] = [
     ".bristlecone.chain.v1.Input.kind.start",
     ".bristlecone.chain.v1.Input.kind.signal_with_start",
     ".bristlecone.chain.v1.Input.kind.start_child",
@@ -35,6 +35,9 @@ const BOXED: [&str; 18] = [
     ".bristlecone.chain.v1.Reply.kind.workflow_task_started",
     ".bristlecone.chain.v1.Reply.kind.workflow_task_completed",
     ".bristlecone.chain.v1.Reply.kind.activity_started",
+    ".bristlecone.chain.v1.Input.kind.start_standalone",
+    ".bristlecone.chain.v1.Reply.kind.describe_standalone",
+    ".bristlecone.record.v1.Head.standalone",
     ".bristlecone.node.v1.Request.kind.chain",
     ".bristlecone.node.v1.Deliver.task.activity",
     ".bristlecone.node.v1.Deliver.task.workflow",

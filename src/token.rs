@@ -74,6 +74,23 @@ impl Token for NamePageToken {
     const KIND: u8 = 6;
 }
 
+/// What the reader of a standalone activity knows of it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ActivityChangeToken {
+    #[prost(string, tag = "1")]
+    pub namespace_id: String,
+    #[prost(string, tag = "2")]
+    pub activity_id: String,
+    #[prost(string, tag = "3")]
+    pub run_id: String,
+    #[prost(int64, tag = "4")]
+    pub transitions: i64,
+}
+
+impl Token for ActivityChangeToken {
+    const KIND: u8 = 20;
+}
+
 /// The token is garbage, forged, of another kind, or from another cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a token of this cluster")]

@@ -63,6 +63,9 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::SignalWithStart(start) => !start.request_id.is_empty(),
         input::Kind::Signal(signal) => !signal.request_id.is_empty(),
         input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
+        input::Kind::StartStandalone(start) => !start.request_id.is_empty(),
+        input::Kind::CancelStandalone(cancel) => !cancel.request_id.is_empty(),
+        input::Kind::TerminateStandalone(terminate) => !terminate.request_id.is_empty(),
         // An update is known by its id, a reset by its request id.
         input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
         input::Kind::PauseWorkflow(pause) => !pause.request_id.is_empty(),
@@ -71,6 +74,7 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::UnpauseWorkflow(_) => false,
         input::Kind::UpdateWithStart(both) => both.start.as_ref().is_some_and(|start| !start.request_id.is_empty()),
         input::Kind::Describe(_)
+        | input::Kind::DescribeStandalone(_)
         | input::Kind::HistoryHead(_)
         | input::Kind::ResetSticky(_)
         | input::Kind::PauseActivity(_)
@@ -90,6 +94,7 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         | input::Kind::Wake(_) => true,
         input::Kind::Terminate(_)
         | input::Kind::Delete(_)
+        | input::Kind::DeleteStandalone(_)
         | input::Kind::Query(_)
         | input::Kind::StartWorkflowTask(_)
         | input::Kind::StartActivity(_)

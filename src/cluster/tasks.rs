@@ -1,6 +1,6 @@
 //! Polls, and what a worker gets: history assembled, tokens sealed.
 
-use bristlecone_machine::reply;
+use bristlecone_machine::{reply, standalone};
 use bristlecone_proto::chain::{
     ActivityStarted, ChainId, HistoryPageToken, Poll, WorkflowTaskStarted, WorkflowTaskToken, input,
     reply::Kind as ReplyKind,
@@ -254,11 +254,20 @@ impl Cluster {
     fn activity_task(&self, started: ActivityStarted) -> PollActivityTaskQueueResponse {
         let token = started.token.unwrap_or_default();
         let scheduled = started.scheduled.unwrap_or_default();
+        // A standalone activity has a run and no workflow.
+        let (workflow_execution, activity_run_id) = match standalone::activity_id(&token.workflow_id) {
+            Some(_) => (None, token.run_id.clone()),
+            None => {
+                let run = WorkflowExecution { workflow_id: token.workflow_id.clone(), run_id: token.run_id.clone() };
+                (Some(run), String::new())
+            }
+        };
         PollActivityTaskQueueResponse {
             task_token: self.inner.tokens.seal(&token),
             workflow_namespace: started.workflow_namespace,
             workflow_type: started.workflow_type,
-            workflow_execution: Some(WorkflowExecution { workflow_id: token.workflow_id, run_id: token.run_id }),
+            workflow_execution,
+            activity_run_id,
             activity_type: scheduled.activity_type.or(Some(ActivityType { name: token.activity_type })),
             activity_id: token.activity_id,
             header: scheduled.header,

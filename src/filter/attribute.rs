@@ -57,6 +57,9 @@ pub const PREDEFINED: [(&str, Kind); 17] = [
 /// Set on executions that are the server's own, which users don't see unless they ask.
 pub const NAMESPACE_DIVISION: &str = "TemporalNamespaceDivision";
 
+/// What a query for standalone activities calls the part of the chain's id that is the activity's.
+pub(super) const ACTIVITY_ID: &str = "ActivityId";
+
 const RESERVED_PREFIX: &str = "Temporal";
 const RESERVED: [&str; 4] = ["NamespaceId", "MemoEncoding", "Memo", "VisibilityTaskKey"];
 
@@ -74,6 +77,8 @@ pub fn is_reserved(name: &str) -> bool {
 pub(super) enum Names<'a> {
     /// As users write them; the map holds the namespace's own attributes, name to type.
     Namespace(&'a BTreeMap<String, i32>),
+    /// The same in queries for standalone activities.
+    Activities(&'a BTreeMap<String, i32>),
     /// As filters are printed: a namespace's own attribute carries its type.
     Typed,
 }
@@ -82,6 +87,14 @@ impl Names<'_> {
     pub fn find(&self, name: &str) -> Result<Attribute, FilterError> {
         let found = match self {
             Self::Namespace(custom) => custom_attribute(custom, name).or_else(|| own_attribute(name)),
+            Self::Activities(custom) => {
+                let own = match name {
+                    ACTIVITY_ID => "WorkflowId",
+                    "ActivityType" => "WorkflowType",
+                    name => name,
+                };
+                custom_attribute(custom, own).or_else(|| own_attribute(own))
+            }
             Self::Typed => typed_attribute(name),
         };
         found.ok_or_else(|| FilterError::Invalid(format!("column name '{name}' is not a valid search attribute")))

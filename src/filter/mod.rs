@@ -70,6 +70,12 @@ impl Filter {
         resolve::resolve(&query, &attribute::Names::Namespace(custom))
     }
 
+    /// A user's query for standalone activities, which have names of their own for some attributes.
+    pub fn parse_for_activities(query: &str, custom: &BTreeMap<String, i32>) -> Result<Self, FilterError> {
+        let query = Query::parse(query)?;
+        resolve::resolve(&query, &attribute::Names::Activities(custom))
+    }
+
     /// Executions that satisfy all the conditions, without the server's own.
     pub fn all_of(conditions: Vec<Condition>) -> Self {
         let condition = match conditions.len() {

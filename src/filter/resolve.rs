@@ -1,9 +1,10 @@
 //! From a query as it is written to a filter that can be evaluated: names become attributes, literals
 //! values, and every operator is checked against its attribute's type.
 
+use bristlecone_machine::standalone;
 use bristlecone_proto::temporal::api::enums::v1::IndexedValueType as Kind;
 
-use super::attribute::{Attribute, NAMESPACE_DIVISION, Names};
+use super::attribute::{ACTIVITY_ID, Attribute, NAMESPACE_DIVISION, Names};
 use super::syntax::{Expr, Literal, Operator, OrderBy, Query, Test};
 use super::value::{Value, value};
 use super::{Filter, FilterError};
@@ -50,6 +51,7 @@ pub(super) fn resolve(query: &Query, names: &Names<'_>) -> Result<Filter, Filter
     let condition = query.condition.as_ref().map(|expr| resolver.condition(expr)).transpose()?;
     let condition = match names {
         Names::Namespace(_) if !resolver.mentions_division => Some(without_divisions(condition)),
+        Names::Activities(_) => Some(of_activities(condition)),
         Names::Namespace(_) | Names::Typed => condition,
     };
     Ok(Filter { condition, group_by_status, order_by })
@@ -83,6 +85,32 @@ pub(super) fn without_divisions(condition: Option<Condition>) -> Condition {
     match condition {
         Some(condition) => Condition::And(vec![absent, condition]),
         None => absent,
+    }
+}
+
+/// Standalone activities that satisfy the condition.
+fn of_activities(condition: Option<Condition>) -> Condition {
+    let division = Attribute { name: NAMESPACE_DIVISION.to_owned(), kind: Kind::Keyword };
+    let own = Condition::Test(division, Check::Equal(Value::Text(standalone::DIVISION.to_owned())));
+    match condition {
+        Some(condition) => Condition::And(vec![own, condition]),
+        None => own,
+    }
+}
+
+/// An activity's id as part of its chain's.
+fn in_chain_id(check: Check) -> Check {
+    let whole = |value: Value| match value {
+        Value::Text(id) => Value::Text(standalone::chain_workflow_id(&id)),
+        other => other,
+    };
+    match check {
+        Check::Equal(value) => Check::Equal(whole(value)),
+        Check::Order(order, value) => Check::Order(order, whole(value)),
+        Check::In(values) => Check::In(values.into_iter().map(whole).collect()),
+        Check::Between(from, to) => Check::Between(whole(from), whole(to)),
+        Check::StartsWith(prefix) => Check::StartsWith(standalone::chain_workflow_id(&prefix)),
+        Check::Present => Check::Present,
     }
 }
 
@@ -123,6 +151,8 @@ impl Resolver<'_> {
             Operator::IsNull | Operator::IsNotNull => Check::Present,
             Operator::Like | Operator::NotLike => return Err(unsupported(&attribute, test)),
         };
+        let renamed = matches!(self.names, Names::Activities(_)) && test.name == ACTIVITY_ID;
+        let check = if renamed { in_chain_id(check) } else { check };
         let condition = Condition::Test(attribute, check);
         Ok(if is_negative(test.operator) { not(condition) } else { condition })
     }

@@ -1,6 +1,6 @@
 //! Checks of requests that need no workflow, beside those that the state machine makes anyway.
 
-use bristlecone_machine::{Limits, reply, validate};
+use bristlecone_machine::{Limits, reply, standalone, validate};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::command::v1::{Command, command::Attributes};
 use bristlecone_proto::temporal::api::common::v1::{Callback, SearchAttributes, WorkflowExecution, callback};
@@ -26,7 +26,11 @@ pub fn execution<'a>(execution: Option<&'a WorkflowExecution>, limits: &Limits) 
 }
 
 pub fn workflow_id(workflow_id: &str, limits: &Limits) -> Result<()> {
-    validate::required(workflow_id, "WorkflowId", limits).map_err(reply::invalid_argument)
+    validate::required(workflow_id, "WorkflowId", limits).map_err(reply::invalid_argument)?;
+    match standalone::activity_id(workflow_id) {
+        None => Ok(()),
+        Some(_) => Err(reply::invalid_argument("WorkflowId begins with a prefix that is reserved by the server.")),
+    }
 }
 
 /// Empty, or a UUID.

@@ -83,7 +83,16 @@ impl Edge {
     ) -> Result<CountWorkflowExecutionsResponse> {
         let namespace = self.namespace(namespace)?;
         let filter = parse(query, &namespace.record)?;
-        let counted = self.cluster().count(&namespace.record.id, &filter, call.answer_by()).await?;
+        self.count_by_filter(call, &namespace.record, &filter).await
+    }
+
+    pub(super) async fn count_by_filter(
+        &self,
+        call: &Call,
+        namespace: &record::Namespace,
+        filter: &Filter,
+    ) -> Result<CountWorkflowExecutionsResponse> {
+        let counted = self.cluster().count(&namespace.id, filter, call.answer_by()).await?;
         if !filter.group_by_status {
             return Ok(CountWorkflowExecutionsResponse { count: counted.count, groups: Vec::new() });
         }

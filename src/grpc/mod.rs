@@ -14,6 +14,7 @@
 //! # Used by
 //! The node's start (`serve`), and the simulation, which calls [`ApiService`] without a network.
 
+mod activities;
 pub mod admin_service;
 mod batches;
 mod call;

@@ -133,6 +133,9 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
             reported_problems_search_attribute: true,
             poller_autoscaling: true,
             workflow_pause: limits.pause_enabled,
+            standalone_activities: true,
+            standalone_activity_start_delay: true,
+            standalone_activity_operator_commands: true,
             ..namespace_info::Capabilities::default()
         }),
         limits: Some(namespace_info::Limits {

@@ -4,7 +4,7 @@ use bristlecone_machine::reply;
 use bristlecone_proto::chain::{ActivityRef, ActivityTaskToken, ChainId};
 
 use super::namespaces::chain_id;
-use super::{Edge, Result, check, errors};
+use super::{Edge, Result, activities, check, errors};
 use crate::token::{BadToken, Token};
 
 impl Edge {
@@ -31,7 +31,8 @@ impl Edge {
         Ok((chain, activity))
     }
 
-    /// The activity with this id in a workflow; an empty run id is the current run.
+    /// The activity with this id in a workflow, or the standalone one when no workflow is named; an empty run id is
+    /// the current run.
     pub(super) fn activity_by_id(
         &self,
         namespace: &str,
@@ -43,9 +44,13 @@ impl Edge {
         if activity_id.is_empty() {
             return Err(reply::invalid_argument("ActivityId is not set on request."));
         }
-        check::workflow_id(workflow_id, self.cluster().limits())?;
         check::run_id(&run_id)?;
-        let activity = ActivityRef { run_id, activity_id, by_id: true, ..ActivityRef::default() };
-        Ok((chain_id(&namespace.record, workflow_id), activity))
+        let chain = if workflow_id.is_empty() {
+            activities::chain(&namespace.record, &activity_id)
+        } else {
+            check::workflow_id(workflow_id, self.cluster().limits())?;
+            chain_id(&namespace.record, workflow_id)
+        };
+        Ok((chain, ActivityRef { run_id, activity_id, by_id: true, ..ActivityRef::default() }))
     }
 }

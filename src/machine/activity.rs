@@ -41,7 +41,7 @@ use bristlecone_proto::temporal::api::history::v1::{
 };
 
 use crate::draft::Draft;
-use crate::{event, payload, reply, validate};
+use crate::{event, payload, reply, standalone, validate};
 
 pub(crate) use answer::{cancel_activity, complete_activity, fail_activity};
 pub(crate) use heartbeat::heartbeat_activity;
@@ -67,7 +67,7 @@ fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Re
     let run_id = draft.find_run(&wanted.run_id)?;
     let run = draft.run(&run_id);
     if !run.is_running() {
-        return Err(reply::workflow_completed());
+        return Err(not_wanted(draft, reply::workflow_completed));
     }
     let scheduled_event_id = if wanted.by_id {
         if wanted.activity_id.is_empty() {
@@ -82,12 +82,13 @@ fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Re
     } else {
         wanted.scheduled_event_id
     };
-    let activity = run.activities.get(&scheduled_event_id).ok_or_else(reply::activity_not_found)?.clone();
+    let gone = || not_wanted(draft, reply::activity_not_found);
+    let activity = run.activities.get(&scheduled_event_id).ok_or_else(gone)?.clone();
     if !wanted.by_id {
         // A start that was taken back leaves a token of the same attempt; its time tells it apart.
         let same_start = wanted.started_time.is_none() || wanted.started_time == activity.started_time;
         if wanted.attempt != activity.attempt || !same_start {
-            return Err(reply::activity_not_found());
+            return Err(gone());
         }
     }
     Ok(Found { run_id, activity })
@@ -96,7 +97,12 @@ fn find(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Re
 /// As [`find`], for what only an attempt in a worker's hands can do.
 fn find_started(draft: &Draft<'_>, activity: Option<&ActivityRef>, identity: &str) -> Result<Found, Rejection> {
     let found = find(draft, activity, identity)?;
-    if is_started(&found.activity) { Ok(found) } else { Err(reply::activity_not_found()) }
+    if is_started(&found.activity) { Ok(found) } else { Err(not_wanted(draft, reply::activity_not_found)) }
+}
+
+/// Why nobody waits for what a worker says: in other words of a workflow than of a standalone activity.
+fn not_wanted(draft: &Draft<'_>, of_workflow: fn() -> Rejection) -> Rejection {
+    if standalone::is_standalone(draft.id()) { standalone::not_found(draft.id()) } else { of_workflow() }
 }
 
 /// Writes the started event of the attempt that is about to close, if it was started.
@@ -126,8 +132,12 @@ fn add_started(
 /// Closes an activity that is canceled before any worker has it.
 pub(crate) fn cancel_not_started(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64, identity: &str) {
     let Some(activity) = draft.run(run_id).activities.get(&scheduled_event_id) else { return };
+    let details = match &draft.run(run_id).head.standalone {
+        Some(standalone) => payload::texts(&standalone.cancel_reason),
+        None => payload::texts("ACTIVITY_ID_NOT_STARTED"),
+    };
     let attributes = ActivityTaskCanceledEventAttributes {
-        details: Some(payload::texts("ACTIVITY_ID_NOT_STARTED")),
+        details: Some(details),
         latest_cancel_requested_event_id: activity.cancel_requested_event_id,
         scheduled_event_id,
         identity: identity.into(),

@@ -189,7 +189,7 @@ fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivi
 }
 
 /// Between the last attempt and the next one; of one that waits for a worker, what its policy says.
-fn retry_interval(pending: &record::Activity, started: bool, waits: bool) -> Option<Duration> {
+pub(crate) fn retry_interval(pending: &record::Activity, started: bool, waits: bool) -> Option<Duration> {
     let policy = pending.retry_policy.as_ref().filter(|_| !started && !pending.cancel_requested)?;
     if !waits {
         return Some(duration(retry::exponential(policy, pending.attempt.max(1))));
@@ -198,7 +198,7 @@ fn retry_interval(pending: &record::Activity, started: bool, waits: bool) -> Opt
     Some(duration(nanos(next).saturating_sub(last.map_or(0, nanos))))
 }
 
-fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityState {
+pub(crate) fn activity_state(pending: &record::Activity, started: bool) -> PendingActivityState {
     match (pending.cancel_requested, started, pending.paused) {
         (true, ..) => PendingActivityState::CancelRequested,
         (false, true, true) => PendingActivityState::PauseRequested,

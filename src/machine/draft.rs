@@ -48,7 +48,7 @@ use crate::new_run::NewRun;
 use crate::stamp::{Stamp, UnixNanos};
 use crate::terminate::{self, Terminate};
 use crate::update::UpdateNews;
-use crate::{Step, event, fold, ids, reply, tasks};
+use crate::{Step, event, fold, ids, reply, standalone, tasks};
 
 pub(crate) struct Draft<'a> {
     before: &'a Chain,
@@ -156,6 +156,7 @@ impl<'a> Draft<'a> {
         };
         match self.get(wanted) {
             Some(run) => Ok(run.id.clone()),
+            None if standalone::is_standalone(self.id()) => Err(standalone::not_found(self.id())),
             None => Err(reply::workflow_not_found(&self.chain.id.workflow_id, run_id)),
         }
     }
@@ -163,7 +164,13 @@ impl<'a> Draft<'a> {
     /// As [`Draft::find`], for what only an open run takes.
     pub fn find_running(&self, execution: Option<&WorkflowExecution>) -> Result<String, Rejection> {
         let run_id = self.find(execution)?;
-        if self.run(&run_id).is_running() { Ok(run_id) } else { Err(reply::workflow_completed()) }
+        if self.run(&run_id).is_running() {
+            Ok(run_id)
+        } else if standalone::is_standalone(self.id()) {
+            Err(standalone::not_found(self.id()))
+        } else {
+            Err(reply::workflow_completed())
+        }
     }
 
     // ------------------------------------------------------------ changing
@@ -233,6 +240,10 @@ impl<'a> Draft<'a> {
     /// Adds an event made by [`event::new`].
     pub fn add_event(&mut self, run_id: &str, event: HistoryEvent) -> i64 {
         debug_assert!(self.run(run_id).is_running(), "nothing follows a close event");
+        if standalone::is_standalone(self.id()) {
+            standalone::note(self, run_id, event);
+            return 0;
+        }
         if event::is_buffered(event.event_type()) {
             self.buffer(run_id, event);
             0

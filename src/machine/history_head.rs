@@ -29,9 +29,11 @@ pub(crate) fn history_head(mut draft: Draft<'_>, input: &HistoryHead) -> Step {
 }
 
 fn end(run: &Run, with_virtual_events: bool) -> HistoryEnd {
+    // Readers of a standalone activity wait for its state to change: no event tells of it.
+    let changes = run.head.standalone.as_ref().map(|_| run.head.transitions);
     HistoryEnd {
         run_id: run.id.clone(),
-        next_event_id: run.head.next_event_id,
+        next_event_id: changes.unwrap_or(run.head.next_event_id),
         last_batch_id: run.head.last_batch_id,
         running: run.is_running(),
         virtual_events: if with_virtual_events { virtual_events(run) } else { Vec::new() },

@@ -62,6 +62,7 @@ pub mod rows;
 mod signal;
 mod signal_with_start;
 pub mod stamp;
+pub mod standalone;
 mod start;
 mod successor;
 mod tasks;
@@ -128,6 +129,10 @@ pub fn step(chain: &Chain, input: &Input, at: &Stamp<'_>) -> Step {
 }
 
 fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
+    if !standalone::fits(draft.id(), kind) {
+        let rejection = reply::workflow_not_found(&draft.id().workflow_id, "");
+        return draft.reject(rejection);
+    }
     match kind {
         Kind::Start(input) => start::start(draft, input),
         Kind::SignalWithStart(input) => signal_with_start::signal_with_start(draft, input),
@@ -180,6 +185,11 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::PauseWorkflow(input) => pause::pause(draft, input),
         Kind::UnpauseWorkflow(input) => pause::unpause(draft, input),
         Kind::UpdateWorkflowOptions(input) => options::update_workflow_options(draft, input),
+        Kind::StartStandalone(input) => standalone::start(draft, input),
+        Kind::DescribeStandalone(input) => standalone::describe(draft, input),
+        Kind::CancelStandalone(input) => standalone::request_cancel(draft, input),
+        Kind::TerminateStandalone(input) => standalone::terminate(draft, input),
+        Kind::DeleteStandalone(input) => standalone::delete(draft, input),
     }
 }
 

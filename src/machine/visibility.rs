@@ -2,9 +2,11 @@
 
 use bristlecone_proto::chain::ChainId;
 use bristlecone_proto::record;
+use bristlecone_proto::temporal::api::common::v1::SearchAttributes;
 
 use crate::chain::Run;
 use crate::stamp::{duration_nanos, timestamp};
+use crate::{payload, standalone};
 
 pub fn of(chain: &ChainId, run: &Run) -> record::Visibility {
     let started = &run.started;
@@ -12,6 +14,7 @@ pub fn of(chain: &ChainId, run: &Run) -> record::Visibility {
     let closed = !run.is_running();
     let parent = started.parent_workflow_execution.as_ref();
     let root = started.root_workflow_execution.as_ref();
+    let backoff = run.head.standalone.as_ref().map_or(backoff, |known| duration_nanos(known.start_delay.as_ref()));
     record::Visibility {
         workflow_id: chain.workflow_id.clone(),
         run_id: run.id.clone(),
@@ -26,10 +29,21 @@ pub fn of(chain: &ChainId, run: &Run) -> record::Visibility {
         history_size: if closed { run.head.history_size } else { 0 },
         transitions: if closed { run.head.transitions } else { 0 },
         memo: run.fields.memo.clone(),
-        search_attributes: run.fields.search_attributes.clone(),
+        search_attributes: search_attributes(run),
         parent_workflow_id: parent.map(|e| e.workflow_id.clone()).unwrap_or_default(),
         parent_run_id: parent.map(|e| e.run_id.clone()).unwrap_or_default(),
         root_workflow_id: root.map_or_else(|| chain.workflow_id.clone(), |e| e.workflow_id.clone()),
         root_run_id: root.map_or_else(|| run.id.clone(), |e| e.run_id.clone()),
     }
+}
+
+/// Standalone activities stand in a division of their own, where listings of workflows don't look.
+fn search_attributes(run: &Run) -> Option<SearchAttributes> {
+    let own = run.fields.search_attributes.clone();
+    if run.head.standalone.is_none() {
+        return own;
+    }
+    let mut attributes = own.unwrap_or_default();
+    attributes.indexed_fields.insert("TemporalNamespaceDivision".into(), payload::text(standalone::DIVISION));
+    Some(attributes)
 }

@@ -3,11 +3,13 @@
 use bristlecone_machine::reply;
 use bristlecone_machine::stamp::timestamp;
 use bristlecone_proto::chain::Rejection;
-use bristlecone_proto::node::{AllocateNode, MetaReply, RenameNamespace, SetMemberState, meta_call};
+use bristlecone_proto::node::{AllocateNode, MetaReply, RenameNamespace, SetMemberState, UpdateQueueConfig, meta_call};
 use bristlecone_proto::record;
 use bristlecone_proto::record::member::State;
 use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
 use bristlecone_proto::temporal::api::errordetails::v1::NamespaceAlreadyExistsFailure;
+use bristlecone_proto::temporal::api::taskqueue::v1::{ConfigMetadata, RateLimitConfig, TaskQueueConfig};
+use bristlecone_proto::temporal::api::workflowservice::v1::update_task_queue_config_request::RateLimitUpdate;
 use bristlecone_storage::runtime::UnixNanos;
 use bristlecone_storage::state::BatchBuilder;
 use bristlecone_storage::state::keys::{Id, Key, META_SLOT};
@@ -16,6 +18,10 @@ use super::view::MetaView;
 
 /// Members that a cluster has at most, the removed ones not counted.
 const MEMBERS_MAX: usize = 256;
+/// Task queues with a configuration at most.
+const QUEUE_CONFIGS_MAX: usize = 10_000;
+/// Fairness keys of one queue whose weight is overridden (`matching.maxFairnessKeyWeightOverrides`).
+pub const WEIGHT_OVERRIDES_MAX: usize = 1_000;
 /// Namespaces at most.
 const NAMESPACES_MAX: usize = 10_000;
 
@@ -30,6 +36,9 @@ pub fn decide(view: &MetaView, call: meta_call::Kind, now: UnixNanos) -> Result<
         meta_call::Kind::AllocateNode(request) => reply.member = Some(allocate_node(view, &mut rows, request, now)?),
         meta_call::Kind::SetMemberState(request) => reply.member = Some(set_member_state(view, &mut rows, request)?),
         meta_call::Kind::UpdateMember(member) => reply.member = Some(update_member(view, &mut rows, member)?),
+        meta_call::Kind::UpdateQueueConfig(update) => {
+            reply.queue_config = Some(update_queue_config(view, &mut rows, update, now)?);
+        }
         meta_call::Kind::PutShard(shard) => {
             if view.shard(shard.group_id).is_none_or(|known| **known != shard) {
                 rows.put_row(META_SLOT, &Key::Shard { group: shard.group_id }, &shard);
@@ -37,6 +46,55 @@ pub fn decide(view: &MetaView, call: meta_call::Kind, now: UnixNanos) -> Result<
         }
     }
     Ok((rows, reply))
+}
+
+/// What is set for the queue after the change; nothing is kept of a queue for which nothing is set.
+fn update_queue_config(
+    view: &MetaView,
+    rows: &mut BatchBuilder,
+    update: UpdateQueueConfig,
+    now: UnixNanos,
+) -> Result<TaskQueueConfig, Rejection> {
+    let queue = update.queue.unwrap_or_default();
+    let request = update.request.unwrap_or_default();
+    let known = view.queue_config(&queue);
+    if known.is_none() && view.queue_configs().len() >= QUEUE_CONFIGS_MAX {
+        let text = format!("the cluster has configurations of {QUEUE_CONFIGS_MAX} task queues, its limit");
+        return Err(reply::plain(reply::code::RESOURCE_EXHAUSTED, text));
+    }
+    let mut config = known.map(|config| (**config).clone()).unwrap_or_default();
+    let limit = |update: RateLimitUpdate| RateLimitConfig {
+        rate_limit: update.rate_limit,
+        metadata: Some(ConfigMetadata {
+            reason: update.reason,
+            update_identity: request.identity.clone(),
+            update_time: Some(timestamp(now)),
+        }),
+    };
+    if let Some(update) = request.update_queue_rate_limit {
+        config.queue_rate_limit = Some(limit(update));
+    }
+    if let Some(update) = request.update_fairness_key_rate_limit_default {
+        config.fairness_keys_rate_limit_default = Some(limit(update));
+    }
+    for key in &request.unset_fairness_weight_overrides {
+        config.fairness_weight_overrides.remove(key);
+    }
+    config.fairness_weight_overrides.extend(request.set_fairness_weight_overrides);
+    if config.fairness_weight_overrides.len() > WEIGHT_OVERRIDES_MAX {
+        return Err(reply::invalid_argument("fairness weight overrides update rejected: exceeding maximum key size"));
+    }
+    let row = Key::QueueConfig {
+        namespace: Id::new(&queue.namespace_id),
+        kind: u8::try_from(queue.kind).unwrap_or_default(),
+        queue: queue.name.as_str().into(),
+    };
+    if config == TaskQueueConfig::default() {
+        rows.delete(&row.encode(META_SLOT));
+    } else {
+        rows.put_row(META_SLOT, &row, &config);
+    }
+    Ok(config)
 }
 
 /// The first rows of a cluster.

@@ -17,8 +17,9 @@ pub mod placement;
 mod service;
 mod view;
 
+pub use decide::WEIGHT_OVERRIDES_MAX;
 pub use service::{META_GROUP, Meta, MetaObserver, Mouth};
-pub use view::{MetaView, NamespaceEntry};
+pub use view::{MetaView, NamespaceEntry, QueueConfigs};
 
 /// Voters of the meta group at most.
 pub const META_VOTERS_MAX: usize = 5;

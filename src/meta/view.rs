@@ -11,8 +11,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use bristlecone_machine as machine;
 use bristlecone_machine::stamp::duration_nanos;
+use bristlecone_proto::node::QueueKey;
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::NamespaceState;
+use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueueConfig;
 use bristlecone_storage::state::keys::{self, Key, META_SLOT, SLOTS, Slot};
 use bristlecone_storage::state::{Batch, Direction, Op, Read};
 use prost::Message;
@@ -27,7 +29,11 @@ pub struct MetaView {
     namespaces: BTreeMap<String, Arc<NamespaceEntry>>,
     namespace_ids: BTreeMap<String, String>,
     node_requests: BTreeMap<String, u64>,
+    queue_configs: QueueConfigs,
 }
+
+/// What operators set, by namespace id, kind and name of the queue.
+pub type QueueConfigs = Arc<BTreeMap<(String, i32, String), Arc<TaskQueueConfig>>>;
 
 /// A namespace, with what the pure core needs of it.
 #[derive(Debug)]
@@ -109,6 +115,14 @@ impl MetaView {
         all.into_iter()
     }
 
+    pub fn queue_configs(&self) -> &QueueConfigs {
+        &self.queue_configs
+    }
+
+    pub fn queue_config(&self, queue: &QueueKey) -> Option<&Arc<TaskQueueConfig>> {
+        self.queue_configs.get(&(queue.namespace_id.clone(), queue.kind, queue.name.clone()))
+    }
+
     /// The node id that was given to a request to join.
     pub fn node_for_request(&self, request_key: &str) -> Option<u64> {
         self.node_requests.get(request_key).copied()
@@ -135,6 +149,10 @@ impl MetaView {
                 let node = value.try_into().map(u64::from_be_bytes).context("node id")?;
                 self.node_requests.insert(request.into_owned(), node);
             }
+            Key::QueueConfig { namespace, kind, queue } => {
+                let key = (namespace.to_string(), i32::from(kind), queue.into_owned());
+                Arc::make_mut(&mut self.queue_configs).insert(key, Arc::new(TaskQueueConfig::decode(value)?));
+            }
             _ => anyhow::bail!("a row that is no metadata in the meta group"),
         }
         Ok(())
@@ -154,6 +172,10 @@ impl MetaView {
             }
             Key::NodeRequest { request } => {
                 self.node_requests.remove(request.as_ref());
+            }
+            Key::QueueConfig { namespace, kind, queue } => {
+                let key = (namespace.to_string(), i32::from(kind), queue.into_owned());
+                Arc::make_mut(&mut self.queue_configs).remove(&key);
             }
             _ => anyhow::bail!("a row that is never removed"),
         }

@@ -159,7 +159,7 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     let (cluster, mouth) = parts;
     env.tasks.spawn(mouth.run());
     server.set_cluster(cluster.clone());
-    env.tasks.spawn(cluster.parts().queues.clone().run());
+    env.tasks.spawn(cluster.parts().queues.clone().run(cluster.parts().meta.watch()));
     keeper::spawn(&cluster, &env, me, &fatal_sender);
     // Before the first call: a client that connects at once finds them.
     founding::create_namespaces(&config, &cluster).await;

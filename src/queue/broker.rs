@@ -5,21 +5,27 @@
 //! Within a queue the most urgent task goes to the poll that has waited longest. A match takes both
 //! out; [`Brokers::settle`] puts back what was not used up.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bristlecone_machine::stamp::{nanos, timestamp};
 use bristlecone_proto::chain::Poll;
 use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{Offer, OfferedTask, PollRegister, QueueDescription, QueueKey};
-use bristlecone_proto::temporal::api::taskqueue::v1::{PollerInfo, TaskQueueStats};
+use bristlecone_proto::temporal::api::enums::v1::RateLimitSource;
+use bristlecone_proto::temporal::api::taskqueue::v1::{PollerInfo, RateLimitConfig, TaskQueueConfig, TaskQueueStats};
 use bristlecone_storage::runtime::UnixNanos;
 use tokio::time::Instant;
 
-use super::pace::{Rate, Scaling};
+use super::fair::{Fair, Next};
+use super::pace::{Meter, Rate, Scaling};
+use crate::meta::QueueConfigs;
 
 /// Tasks of one queue that are held; shards offer the others again later.
 const TASKS_MAX: usize = 4_096;
+/// Fairness keys of one queue whose rate is remembered; beyond that all begin anew.
+const KEY_RATES_MAX: usize = 10_000;
 /// Queues that one node brokers.
 const QUEUES_MAX: usize = 100_000;
 /// Pollers of one queue that are remembered for describe.
@@ -34,14 +40,15 @@ pub struct Brokers {
     queues: HashMap<QueueKey, Queue>,
     /// Queues whose rate lets no task go for so long.
     throttled: Vec<(QueueKey, Duration)>,
+    /// What operators set.
+    configs: QueueConfigs,
 }
 
 #[derive(Debug)]
 struct Queue {
     /// The longest waiting first.
     polls: VecDeque<Waiting>,
-    /// The most urgent first.
-    tasks: BTreeMap<TaskOrder, Offered>,
+    tasks: Fair<TaskOrder, Offered>,
     /// Polls and tasks that are being matched: a repeated registration or offer of them is ignored.
     claimed_polls: HashSet<(u64, u64)>,
     claimed_tasks: HashSet<TaskOrder>,
@@ -49,8 +56,18 @@ struct Queue {
     pollers: HashMap<String, (UnixNanos, Poll)>,
     /// Backlog of each shard as it said: count, scheduled time of the oldest.
     backlogs: HashMap<u64, Backlog>,
-    /// How fast tasks may go, when a worker asked for a limit.
+    /// What operators set for it.
+    config: Option<Arc<TaskQueueConfig>>,
+    /// The limit that a worker asked for last.
+    asked_rate: Option<f64>,
+    /// How fast tasks may go: as operators say, else as a worker asked for.
     rate: Option<Rate>,
+    /// How fast tasks of a fairness key may go, by key.
+    key_rates: HashMap<String, Rate>,
+    added: Meter,
+    dispatched: Meter,
+    /// When a rate held a task back last.
+    limited: Option<Instant>,
     /// Somebody will look again when the rate lets the next task go.
     throttled: bool,
     scaling: Scaling,
@@ -120,7 +137,8 @@ impl Brokers {
         let Some(queue) = self.queue(&key, now) else { return Vec::new() };
         queue.note_poll(&poll, now, wall);
         if let Some(per_second) = poll.tasks_per_second_max {
-            queue.set_rate(per_second, now);
+            queue.asked_rate = Some(per_second);
+            queue.set_rate(now);
         }
         let id = (poll.node_id, poll.poll_id);
         if queue.claimed_polls.contains(&id) || queue.polls.iter().any(|w| (w.poll.node_id, w.poll.poll_id) == id) {
@@ -128,6 +146,23 @@ impl Brokers {
         }
         queue.polls.push_back(Waiting { poll, since: now, until });
         self.matches(&key, now)
+    }
+
+    /// Takes over what operators set; whatever may go by now is matched.
+    pub fn configure(&mut self, configs: &QueueConfigs, now: Instant) -> Vec<Match> {
+        if Arc::ptr_eq(&self.configs, configs) {
+            return Vec::new();
+        }
+        self.configs = Arc::clone(configs);
+        let mut changed = Vec::new();
+        for (key, queue) in &mut self.queues {
+            let config = config_of(configs, key);
+            if queue.config != config {
+                queue.configure(config, now);
+                changed.push(key.clone());
+            }
+        }
+        changed.iter().flat_map(|key| self.matches(key, now)).collect()
     }
 
     /// Takes the queues whose rate holds tasks back, with the time for which it does.
@@ -187,7 +222,11 @@ impl Brokers {
                 continue;
             }
             // The later offer knows better who leads the shard.
-            queue.tasks.insert(order, Offered { node, group_id: offer.group_id, task });
+            let (priority, fairness_key) = (task.priority, task.fairness_key.clone());
+            let offered = Offered { node, group_id: offer.group_id, task };
+            if queue.tasks.insert(priority, &fairness_key, order, offered) {
+                queue.added.count(now);
+            }
             if queue.tasks.len() > TASKS_MAX {
                 queue.tasks.pop_last();
             }
@@ -203,7 +242,7 @@ impl Brokers {
         let waits = queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
         queue.claimed_tasks.remove(&order);
         match outcome {
-            Outcome::Started => {}
+            Outcome::Started => queue.dispatched.count(now),
             _ if !waits => {}
             // The poll waited longest already: it stays first.
             Outcome::Stale | Outcome::NoPollers | Outcome::Unspecified => {
@@ -222,8 +261,7 @@ impl Brokers {
     pub fn shut(&mut self, key: &QueueKey) -> Vec<(u64, u64, OfferedTask)> {
         let Some(queue) = self.queues.get_mut(key) else { return Vec::new() };
         queue.shut = true;
-        let tasks = std::mem::take(&mut queue.tasks);
-        tasks.into_values().map(|offered| (offered.node, offered.group_id, offered.task)).collect()
+        queue.tasks.take().into_iter().map(|offered| (offered.node, offered.group_id, offered.task)).collect()
     }
 
     /// Forgets polls that are over and queues that nobody uses.
@@ -237,7 +275,7 @@ impl Brokers {
     }
 
     #[allow(deprecated, reason = "workers before deployments are shown as they present themselves")]
-    pub fn describe(&self, key: &QueueKey, wall: UnixNanos) -> QueueDescription {
+    pub fn describe(&self, key: &QueueKey, now: Instant, wall: UnixNanos) -> QueueDescription {
         let Some(queue) = self.queues.get(key) else { return QueueDescription::default() };
         let oldest_seen = wall - i64::try_from(MEMORY.as_nanos()).unwrap_or(i64::MAX);
         let pollers =
@@ -250,14 +288,27 @@ impl Brokers {
             });
         let count: u64 = queue.backlogs.values().map(|b| b.count).sum();
         let oldest = queue.backlogs.values().filter_map(|b| b.oldest).min();
-        let age = oldest.map_or(0, |oldest| (wall - oldest).max(0));
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let in_all = stats(count, oldest, wall);
+        let only = queue.tasks.by_priority().count() <= 1;
+        let by_priority = queue.tasks.by_priority().map(|(priority, held, heads)| {
+            // What is held tells the levels apart; all of a queue with one level is of that level.
+            let count = if only { count } else { i64::try_from(held).unwrap_or(i64::MAX) };
+            let oldest = heads.iter().map(|order| order.scheduled).min();
+            (i32::try_from(priority).unwrap_or(i32::MAX), stats(count, oldest, wall))
+        });
+        let (rate, source) = queue.effective_rate();
         QueueDescription {
             pollers: pollers.collect(),
             stats: Some(TaskQueueStats {
-                approximate_backlog_count: i64::try_from(count).unwrap_or(i64::MAX),
-                approximate_backlog_age: Some(bristlecone_machine::stamp::duration(age)),
-                ..TaskQueueStats::default()
+                tasks_add_rate: queue.added.per_second(now),
+                tasks_dispatch_rate: queue.dispatched.per_second(now),
+                rate_limiting_active: queue.limited.is_some_and(|at| now.duration_since(at) < Meter::SPAN),
+                ..in_all
             }),
+            stats_by_priority: by_priority.collect(),
+            rate: rate.map(|rate| rate as f32),
+            rate_source: source.into(),
         }
     }
 
@@ -266,7 +317,9 @@ impl Brokers {
             if self.queues.len() >= QUEUES_MAX {
                 return None;
             }
-            self.queues.insert(key.clone(), Queue::new(now));
+            let mut queue = Queue::new(now);
+            queue.configure(config_of(&self.configs, key), now);
+            self.queues.insert(key.clone(), queue);
         }
         self.queues.get_mut(key)
     }
@@ -276,12 +329,18 @@ impl Queue {
     fn new(now: Instant) -> Self {
         Self {
             polls: VecDeque::new(),
-            tasks: BTreeMap::new(),
+            tasks: Fair::default(),
             claimed_polls: HashSet::new(),
             claimed_tasks: HashSet::new(),
             pollers: HashMap::new(),
             backlogs: HashMap::new(),
+            config: None,
+            asked_rate: None,
             rate: None,
+            key_rates: HashMap::new(),
+            added: Meter::new(now),
+            dispatched: Meter::new(now),
+            limited: None,
             throttled: false,
             scaling: Scaling::new(now),
             clock: (now, 0),
@@ -305,11 +364,55 @@ impl Queue {
         }
     }
 
-    fn set_rate(&mut self, per_second: f64, now: Instant) {
-        match &mut self.rate {
-            Some(rate) => rate.set(per_second, now),
-            None => self.rate = Some(Rate::new(per_second, now)),
+    fn configure(&mut self, config: Option<Arc<TaskQueueConfig>>, now: Instant) {
+        self.config = config;
+        self.key_rates.clear();
+        self.set_rate(now);
+    }
+
+    /// What operators set goes before what a worker asked for.
+    fn effective_rate(&self) -> (Option<f64>, RateLimitSource) {
+        let set = self.config.as_ref().and_then(|config| rate_of(config.queue_rate_limit.as_ref()));
+        match (set, self.asked_rate) {
+            (Some(set), _) => (Some(set), RateLimitSource::Api),
+            (None, Some(asked)) => (Some(asked), RateLimitSource::Worker),
+            (None, None) => (None, RateLimitSource::System),
         }
+    }
+
+    fn set_rate(&mut self, now: Instant) {
+        match (self.effective_rate().0, &mut self.rate) {
+            (Some(per_second), Some(rate)) => rate.set(per_second, now),
+            (Some(per_second), None) => self.rate = Some(Rate::new(per_second, now)),
+            (None, _) => self.rate = None,
+        }
+    }
+
+    /// The most urgent task that its fairness key lets go, taken out.
+    fn next(&mut self, now: Instant) -> Next<TaskOrder, Offered> {
+        let config = self.config.clone().unwrap_or_default();
+        let per_key = rate_of(config.fairness_keys_rate_limit_default.as_ref());
+        let set = |key: &str| config.fairness_weight_overrides.get(key).copied();
+        let weight = |key: &str, offered: &Offered| match set(key).unwrap_or(offered.task.fairness_weight) {
+            weight if weight > 0.0 => f64::from(weight),
+            _ => 1.0,
+        };
+        let rates = &mut self.key_rates;
+        let next = self.tasks.next(weight, |key| {
+            let per_second = per_key? * f64::from(set(key).filter(|weight| *weight > 0.0).unwrap_or(1.0));
+            let rate = rates.entry(key.to_owned()).or_insert_with(|| Rate::new(per_second, now));
+            rate.pause(now)
+        });
+        if let Next::Task(_, offered) = &next
+            && let Some(rate) = rates.get_mut(&offered.task.fairness_key)
+            && let Err(pause) = rate.take(now)
+        {
+            tracing::debug!(?pause, "a fairness key goes over its rate");
+        }
+        if rates.len() > KEY_RATES_MAX {
+            rates.clear();
+        }
+        next
     }
 
     /// Pairs polls with tasks; also how long the rate holds the next task back, when nobody knows yet.
@@ -320,12 +423,28 @@ impl Queue {
             if waiting.until <= now {
                 continue;
             }
-            if let Some(Err(pause)) = self.rate.as_mut().map(|rate| rate.take(now)) {
-                self.polls.push_front(waiting);
-                let told = std::mem::replace(&mut self.throttled, true);
-                return (matches, (!told).then_some(pause));
+            let next = match self.rate.as_mut().and_then(|rate| rate.pause(now)) {
+                Some(pause) => Next::Held(pause),
+                None => self.next(now),
+            };
+            let (order, offered) = match next {
+                Next::Task(order, offered) => (order, offered),
+                Next::Held(pause) => {
+                    self.polls.push_front(waiting);
+                    self.limited = Some(now);
+                    let told = std::mem::replace(&mut self.throttled, true);
+                    return (matches, (!told).then_some(pause));
+                }
+                Next::Nothing => {
+                    self.polls.push_front(waiting);
+                    break;
+                }
+            };
+            if let Some(rate) = &mut self.rate
+                && let Err(pause) = rate.take(now)
+            {
+                tracing::debug!(?pause, queue = key.name, "a queue goes over its rate");
             }
-            let Some((order, offered)) = self.tasks.pop_first() else { break };
             self.claimed_polls.insert((waiting.poll.node_id, waiting.poll.poll_id));
             self.claimed_tasks.insert(order);
             let (backlog_count, poller_delta) = (self.backlog_left(), self.advice(waiting.since, now));
@@ -355,9 +474,31 @@ impl Queue {
     fn advice(&mut self, since: Instant, now: Instant) -> i32 {
         let (at, wall) = self.clock;
         let passed = i64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(i64::MAX);
-        let age = self.tasks.first_key_value().map(|(oldest, _)| wall.saturating_add(passed) - oldest.scheduled);
+        let oldest = self.tasks.heads().map(|order| order.scheduled).min();
+        let age = oldest.map(|oldest| wall.saturating_add(passed) - oldest);
         let age = age.map(|age| Duration::from_nanos(u64::try_from(age).unwrap_or(0)));
         self.scaling.advice(now.saturating_duration_since(since), age, now)
+    }
+}
+
+fn config_of(configs: &QueueConfigs, key: &QueueKey) -> Option<Arc<TaskQueueConfig>> {
+    if configs.is_empty() {
+        return None;
+    }
+    configs.get(&(key.namespace_id.clone(), key.kind, key.name.clone())).cloned()
+}
+
+/// The rate that is set, if one is.
+fn rate_of(limit: Option<&RateLimitConfig>) -> Option<f64> {
+    limit.and_then(|limit| limit.rate_limit.as_ref()).map(|rate| f64::from(rate.requests_per_second))
+}
+
+fn stats(count: i64, oldest: Option<UnixNanos>, wall: UnixNanos) -> TaskQueueStats {
+    let age = oldest.map_or(0, |oldest| (wall - oldest).max(0));
+    TaskQueueStats {
+        approximate_backlog_count: count,
+        approximate_backlog_age: Some(bristlecone_machine::stamp::duration(age)),
+        ..TaskQueueStats::default()
     }
 }
 
@@ -378,6 +519,7 @@ impl TaskOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bristlecone_proto::temporal::api::taskqueue::v1::RateLimit;
 
     fn key() -> QueueKey {
         QueueKey { namespace_id: "ns".into(), name: "q".into(), kind: 1 }
@@ -512,5 +654,54 @@ mod tests {
         }
         let later = now + STICKY_IDLE + Duration::from_secs(1);
         assert_eq!(brokers.offer(1, offer(vec![sticky()]), later).1.len(), 1);
+    }
+
+    fn configs(queue_rate: Option<f32>, key_rate: Option<f32>) -> QueueConfigs {
+        let limit = |rate: f32| RateLimitConfig {
+            rate_limit: Some(RateLimit { requests_per_second: rate }),
+            ..RateLimitConfig::default()
+        };
+        let config = TaskQueueConfig {
+            queue_rate_limit: queue_rate.map(limit),
+            fairness_keys_rate_limit_default: key_rate.map(limit),
+            fairness_weight_overrides: [("heavy".to_owned(), 3.0)].into(),
+        };
+        let key = key();
+        Arc::new([((key.namespace_id, key.kind, key.name), Arc::new(config))].into())
+    }
+
+    #[test]
+    fn what_operators_set_goes_before_what_a_worker_asked_for() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        let mut register = poll(1, 1_000);
+        register.poll.as_mut().expect("a poll").tasks_per_second_max = Some(5.0);
+        assert!(brokers.register(register, now, 0).is_empty());
+        let described = brokers.describe(&key(), now, 0);
+        assert_eq!((described.rate, described.rate_source), (Some(5.0), RateLimitSource::Worker as i32));
+        assert!(brokers.configure(&configs(Some(0.0), None), now).is_empty());
+        assert!(brokers.offer(1, offer(vec![task("a", 3, 10)]), now).0.is_empty(), "nothing goes");
+        let described = brokers.describe(&key(), now, 0);
+        assert_eq!((described.rate, described.rate_source), (Some(0.0), RateLimitSource::Api as i32));
+        assert!(described.stats.expect("known").rate_limiting_active);
+        assert_eq!(brokers.configure(&configs(None, None), now).len(), 1, "the worker's limit holds again");
+        assert_eq!(brokers.describe(&key(), now, 0).rate, Some(5.0));
+    }
+
+    #[test]
+    fn a_fairness_key_has_its_weight_and_its_own_rate() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.configure(&configs(None, Some(1.0)), now);
+        let of = |key: &str, n: i64| OfferedTask { fairness_key: key.into(), ..task(&format!("{key}{n}"), 3, n) };
+        let tasks = (0..6).flat_map(|n| [of("heavy", n), of("light", n)]).collect();
+        brokers.offer(1, offer(tasks), now);
+        let mut served = Vec::new();
+        for id in 1..=12 {
+            let matches = brokers.register(poll(id, 1_000), now, 0);
+            served.extend(matches.into_iter().map(|matched| matched.task.fairness_key));
+        }
+        let count = |key: &str| served.iter().filter(|served| *served == key).count();
+        assert_eq!((count("heavy"), count("light")), (3, 1), "a second's worth of each: {served:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! polls.rs    the polls that wait on this node, and what is delivered to them
 //! broker.rs   the queues that this node brokers: polls × offers → claims
+//! fair.rs     the order of tasks: by priority, then fairly among fairness keys
 //! pace.rs     how fast tasks may go, and advice on the number of polls
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! `peer` (notices, claims), `shard` (local claims).
 
 mod broker;
+mod fair;
 mod pace;
 mod polls;
 mod rendezvous;
@@ -31,11 +33,12 @@ use bristlecone_proto::node::{
 };
 use bristlecone_storage::runtime::{Clock, Tasks};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use polls::{Delivered, Parked};
 
+use crate::meta::MetaView;
 use crate::peer::Peers;
 use crate::shard::Shards;
 
@@ -89,11 +92,20 @@ impl Queues {
         receiver
     }
 
-    /// Keeps polls registered and tasks offered; runs until the node stops.
-    pub async fn run(self) {
+    /// Keeps polls registered, tasks offered, and to what operators set; runs until the node stops.
+    pub async fn run(self, mut meta: watch::Receiver<Arc<MetaView>>) {
         let mut every = tokio::time::interval(REPEAT);
+        meta.mark_changed();
         loop {
-            every.tick().await;
+            tokio::select! {
+                _ = every.tick() => {}
+                Ok(()) = meta.changed() => {
+                    let configs = Arc::clone(meta.borrow_and_update().queue_configs());
+                    let matches = self.inner.brokers.lock().configure(&configs, Instant::now());
+                    self.claim_all(matches);
+                    continue;
+                }
+            }
             self.inner.brokers.lock().expire(Instant::now());
             self.register_all();
             self.inner.shards.reoffer();
@@ -183,7 +195,7 @@ impl Queues {
 
     /// Who polls a queue that this node brokers, and what waits there.
     pub fn describe(&self, queue: &QueueKey) -> QueueDescription {
-        self.inner.brokers.lock().describe(queue, self.inner.clock.wall())
+        self.inner.brokers.lock().describe(queue, Instant::now(), self.inner.clock.wall())
     }
 
     /// The node that brokers a queue.

@@ -40,6 +40,15 @@ impl Rate {
         Err(Duration::from_secs_f64(pause.clamp(0.001, PAUSE_MAX)))
     }
 
+    /// How long the next task has to wait, if it has.
+    pub fn pause(&mut self, now: Instant) -> Option<Duration> {
+        let pause = self.take(now).err();
+        if pause.is_none() {
+            self.tokens += 1.0;
+        }
+        pause
+    }
+
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + passed * self.per_second).min(burst(self.per_second));
@@ -49,6 +58,63 @@ impl Rate {
 
 fn burst(per_second: f64) -> f64 {
     if per_second > 0.0 { per_second.max(1.0) } else { 0.0 }
+}
+
+/// How many times something happened lately, by the second.
+#[derive(Debug)]
+pub struct Meter {
+    start: Instant,
+    /// By second since the start, modulo their number.
+    seconds: [u32; Meter::SECONDS],
+    /// The second that was counted last.
+    last: u64,
+}
+
+impl Meter {
+    const SECONDS: usize = 30;
+    pub const SPAN: Duration = Duration::from_secs(Self::SECONDS as u64);
+
+    pub fn new(now: Instant) -> Self {
+        Self { start: now, seconds: [0; Self::SECONDS], last: 0 }
+    }
+
+    pub fn count(&mut self, now: Instant) {
+        let second = self.second(now);
+        // Seconds in which nothing was counted hold what was counted a whole span before.
+        for passed in (self.last + 1..=second).take(Self::SECONDS) {
+            self.set(passed, 0);
+        }
+        self.last = self.last.max(second);
+        let counted = self.get(second);
+        self.set(second, counted.saturating_add(1));
+    }
+
+    /// The average of the last thirty seconds, or of the time since it began.
+    pub fn per_second(&self, now: Instant) -> f32 {
+        let second = self.second(now);
+        let oldest = (second + 1).saturating_sub(Self::SECONDS as u64);
+        let counted: u64 = (oldest..=second.min(self.last)).map(|second| u64::from(self.get(second))).sum();
+        let age = now.saturating_duration_since(self.start).as_secs_f32().clamp(1.0, Self::SPAN.as_secs_f32());
+        counted as f32 / age
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs()
+    }
+
+    fn get(&self, second: u64) -> u32 {
+        self.seconds.get(Self::index(second)).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, second: u64, count: u32) {
+        if let Some(slot) = self.seconds.get_mut(Self::index(second)) {
+            *slot = count;
+        }
+    }
+
+    fn index(second: u64) -> usize {
+        usize::try_from(second % Self::SECONDS as u64).unwrap_or(0)
+    }
 }
 
 /// Advice on how many polls a worker should have, given sparingly.
@@ -104,6 +170,21 @@ mod tests {
         assert!(rate.take(later).is_err());
         rate.set(0.0, later);
         assert_eq!(rate.take(later + Duration::from_secs(60)), Err(Duration::from_secs(10)), "nothing goes");
+    }
+
+    #[test]
+    fn a_meter_forgets_what_is_long_ago() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut meter = Meter::new(start);
+        (0..60).for_each(|_| meter.count(start));
+        assert!((meter.per_second(at(10)) - 6.0).abs() < 0.01);
+        assert!((meter.per_second(at(29)) - 60.0 / 29.0).abs() < 0.01);
+        assert!(meter.per_second(at(30)).abs() < 0.01);
+        (0..30).for_each(|_| meter.count(at(45)));
+        assert!((meter.per_second(at(50)) - 1.0).abs() < 0.01);
+        (0..30).for_each(|_| meter.count(at(500)));
+        assert!((meter.per_second(at(500)) - 1.0).abs() < 0.01);
     }
 
     #[test]

@@ -223,8 +223,19 @@ impl Queue {
 
     fn next_offers(&mut self) -> Vec<OfferedTask> {
         let room = OFFERED_MAX.saturating_sub(self.offered);
+        let mut waiting: Vec<_> = self.held.iter_mut().filter(|(_, held)| held.state == State::Waiting).collect();
+        if waiting.len() > room && waiting.iter().any(|(_, held)| !held.task.fairness_key.is_empty()) {
+            // So that the broker has tasks of every fairness key to choose from: of each key the first, then the
+            // second, and so on.
+            let mut ranks: HashMap<(u8, String), usize> = HashMap::new();
+            waiting.sort_by_cached_key(|(place, held)| {
+                let rank = ranks.entry((place.priority, held.task.fairness_key.clone())).or_default();
+                *rank += 1;
+                (place.priority, *rank, place.scheduled)
+            });
+        }
         let mut tasks = Vec::new();
-        for (place, held) in self.held.iter_mut().filter(|(_, held)| held.state == State::Waiting).take(room) {
+        for (place, held) in waiting.into_iter().take(room) {
             held.state = State::Offered;
             tasks.push(offered(place, held));
         }
@@ -336,5 +347,7 @@ fn offered(place: &Place, held: &Held) -> OfferedTask {
         scheduled_time: Some(timestamp(place.scheduled)),
         query_id: 0,
         sticky: held.task.sticky,
+        fairness_key: held.task.fairness_key.clone(),
+        fairness_weight: held.task.fairness_weight,
     }
 }

@@ -241,6 +241,9 @@ impl Actor {
                         self.pending.forgets.push((id.clone(), *sequence, target));
                     }
                 }
+                // Readers of a standalone activity wait for its state; of a run that goes nothing more comes.
+                Row::Head { head: Some(head), .. } if head.standalone.is_some() => noted.history_grew = true,
+                Row::PurgeRun { .. } => noted.history_grew = true,
                 Row::History { events, .. } => {
                     noted.history_grew = true;
                     noted.task_closed |= events.iter().any(|event| closes_task(event.attributes.as_ref()));

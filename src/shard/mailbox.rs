@@ -205,9 +205,11 @@ fn lane_of(body: &Body) -> Lane {
     };
     let Some(kind) = &input.kind else { return Lane::Reads };
     match kind {
-        input::Kind::Describe(_) | input::Kind::HistoryHead(_) | input::Kind::Query(_) | input::Kind::PollUpdate(_) => {
-            Lane::Reads
-        }
+        input::Kind::Describe(_)
+        | input::Kind::DescribeStandalone(_)
+        | input::Kind::HistoryHead(_)
+        | input::Kind::Query(_)
+        | input::Kind::PollUpdate(_) => Lane::Reads,
         input::Kind::Start(_)
         | input::Kind::SignalWithStart(_)
         | input::Kind::Signal(_)
@@ -227,7 +229,11 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::Raze(_)
         | input::Kind::PauseWorkflow(_)
         | input::Kind::UnpauseWorkflow(_)
-        | input::Kind::UpdateWorkflowOptions(_) => Lane::Starts,
+        | input::Kind::UpdateWorkflowOptions(_)
+        | input::Kind::StartStandalone(_)
+        | input::Kind::CancelStandalone(_)
+        | input::Kind::TerminateStandalone(_)
+        | input::Kind::DeleteStandalone(_) => Lane::Starts,
         input::Kind::CompleteWorkflowTask(_)
         | input::Kind::FailWorkflowTask(_)
         | input::Kind::CompleteActivity(_)

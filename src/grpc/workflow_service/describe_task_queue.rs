@@ -1,12 +1,13 @@
 //! DescribeTaskQueue: who polls it, and how much waits in it.
 
 use bristlecone_machine::reply;
-use bristlecone_proto::node::{QueueDescription, TaskKind};
+use bristlecone_proto::node::{QueueDescription, QueueKey, TaskKind};
 use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::{DescribeTaskQueueMode, TaskQueueKind, TaskQueueType};
 use bristlecone_proto::temporal::api::taskqueue::v1::{
     TaskQueueStatus, TaskQueueTypeInfo, TaskQueueVersionInfo, TaskQueueVersioningInfo,
 };
+use bristlecone_proto::temporal::api::workflowservice::v1::describe_task_queue_response::EffectiveRateLimit;
 use bristlecone_proto::temporal::api::workflowservice::v1::{DescribeTaskQueueRequest, DescribeTaskQueueResponse};
 
 use crate::grpc::call::Call;
@@ -25,10 +26,20 @@ pub async fn handle(edge: Edge, call: Call, request: DescribeTaskQueueRequest) -
     }
     let described = describe(&edge, &call, &namespace.record, &queue.name, request.task_queue_type()).await?;
     let stats = described.stats.unwrap_or_default();
+    let kind = kind_of(request.task_queue_type());
+    let key = QueueKey { namespace_id: namespace.record.id.clone(), name: queue.name.clone(), kind: kind.into() };
+    let config = edge.cluster().meta().queue_config(&key).map(|config| (**config).clone());
+    let effective = described.rate.map(|requests_per_second| EffectiveRateLimit {
+        requests_per_second,
+        rate_limit_source: described.rate_source,
+    });
     let status = TaskQueueStatus { backlog_count_hint: stats.approximate_backlog_count, ..TaskQueueStatus::default() };
     Ok(DescribeTaskQueueResponse {
         pollers: described.pollers,
         stats: request.report_stats.then_some(stats),
+        stats_by_priority_key: if request.report_stats { described.stats_by_priority } else { Default::default() },
+        config: config.filter(|_| request.report_config),
+        effective_rate_limit: effective.filter(|_| request.report_config),
         versioning_info: (queue.kind() != TaskQueueKind::Sticky).then(TaskQueueVersioningInfo::default),
         task_queue_status: request.include_task_queue_status.then_some(status),
         ..DescribeTaskQueueResponse::default()
@@ -65,10 +76,13 @@ async fn describe(
     queue: &str,
     queue_type: TaskQueueType,
 ) -> Result<QueueDescription> {
-    let kind = match queue_type {
+    edge.cluster().describe_queue(&namespace.id, queue, kind_of(queue_type), call.answer_by()).await
+}
+
+pub(super) fn kind_of(queue_type: TaskQueueType) -> TaskKind {
+    match queue_type {
         TaskQueueType::Unspecified | TaskQueueType::Workflow => TaskKind::Workflow,
         TaskQueueType::Activity => TaskKind::Activity,
         TaskQueueType::Nexus => TaskKind::Nexus,
-    };
-    edge.cluster().describe_queue(&namespace.id, queue, kind, call.answer_by()).await
+    }
 }

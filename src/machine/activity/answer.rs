@@ -17,11 +17,12 @@ use super::{Found, add_started, find, find_started, is_started, retry};
 use crate::draft::Draft;
 use crate::stamp::timestamp;
 use crate::validate::{self, failure};
-use crate::{Step, reply};
+use crate::{Step, reply, standalone};
 
-/// Completed. By id, an activity that no worker has started can be completed too.
+/// Completed. By id, a workflow's activity that no worker has started can be completed too.
 pub(crate) fn complete_activity(mut draft: Draft<'_>, input: &CompleteActivity) -> Step {
     let by_id = input.activity.as_ref().is_some_and(|activity| activity.by_id);
+    let by_id = by_id && !standalone::is_standalone(draft.id());
     let fits = validate::payloads_fit(input.result.as_ref(), draft.at().limits);
     let found = if by_id && fits {
         find(&draft, input.activity.as_ref(), &input.identity)
@@ -103,6 +104,9 @@ pub(crate) fn cancel_activity(mut draft: Draft<'_>, input: &CancelActivity) -> S
         return draft.finish(reply::done());
     }
     let Found { run_id, activity } = found;
+    if !activity.cancel_requested && standalone::is_standalone(draft.id()) {
+        return draft.reject(reply::failed_precondition("invalid transition from Started"));
+    }
     if !activity.cancel_requested {
         return draft.reject(reply::invalid_argument(
             "unable to mark activity as canceled without activity being request canceled first",

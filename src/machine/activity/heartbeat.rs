@@ -29,8 +29,11 @@ pub(crate) fn heartbeat_activity(mut draft: Draft<'_>, input: &HeartbeatActivity
         activity_reset: found.activity.reset_requested,
     };
     let now = timestamp(draft.now());
-    let activities = &mut draft.run_mut(&found.run_id).activities;
-    if let Some(activity) = activities.get_mut(&found.activity.scheduled_event_id) {
+    let run = draft.run_mut(&found.run_id);
+    if let Some(standalone) = &mut run.head.standalone {
+        standalone.heartbeats = standalone.heartbeats.saturating_add(1);
+    }
+    if let Some(activity) = run.activities.get_mut(&found.activity.scheduled_event_id) {
         activity.heartbeat_details.clone_from(&input.details);
         activity.last_heartbeat_time = Some(now);
     }

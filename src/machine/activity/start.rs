@@ -13,7 +13,7 @@ use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use super::is_started;
 use crate::draft::Draft;
 use crate::stamp::timestamp;
-use crate::{Step, reply};
+use crate::{Step, reply, standalone};
 
 /// Claims the offered attempt for a poll. A claim repeated with the poll's request id is answered again;
 /// any other claim of a started attempt is refused, and the broker drops the task.
@@ -157,6 +157,7 @@ fn started(
         started_time: activity.started_time,
         version: 0,
     };
+    let scheduled = scheduled.or_else(|| run.head.standalone.as_ref().map(|_| standalone::scheduled(run, activity)));
     Some(ActivityStarted {
         token: Some(token),
         scheduled_batch_id: activity.scheduled_batch_id,
@@ -170,7 +171,7 @@ fn started(
         heartbeat_timeout: activity.heartbeat_timeout,
         retry_policy: activity.retry_policy.clone(),
         priority: activity.priority.clone(),
-        workflow_type: run.started.workflow_type.clone(),
+        workflow_type: run.started.workflow_type.clone().filter(|_| run.head.standalone.is_none()),
         workflow_namespace: id.namespace.clone(),
         scheduled,
     })

@@ -14,6 +14,7 @@ use prost_types::{Duration, Timestamp};
 use super::{add_started, is_started, retry};
 use crate::draft::Draft;
 use crate::stamp::{UnixNanos, duration_nanos, nanos};
+use crate::standalone;
 use crate::validate::failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +64,15 @@ fn time_out(draft: &mut Draft<'_>, run_id: &str, activity: &record::Activity, ti
         retry::Decision::Close(state) => state,
     };
     let out_of_time = retry_state == RetryState::Timeout && timeout_type != TimeoutType::ScheduleToStart;
-    let timeout = if out_of_time { no_time_left() } else { timeout };
+    // Who started the activity alone is told the timeout itself: what the attempts came to is described.
+    let timeout = match standalone::is_standalone(draft.id()) {
+        true => timeout,
+        false if out_of_time => with_last_attempt(no_time_left(), activity),
+        false => with_last_attempt(timeout, activity),
+    };
     add_started(draft, run_id, activity, None);
     let attributes = ActivityTaskTimedOutEventAttributes {
-        failure: Some(with_last_attempt(timeout, activity)),
+        failure: Some(timeout),
         scheduled_event_id: activity.scheduled_event_id,
         retry_state: retry_state.into(),
         ..ActivityTaskTimedOutEventAttributes::default()

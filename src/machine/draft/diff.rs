@@ -34,6 +34,9 @@ impl Draft<'_> {
         if self.chain.record != self.before.record {
             rows.push(Row::Chain(self.chain.record.clone()));
         }
+        if self.forgets_counts {
+            rows.push(Row::ForgetCounts);
+        }
         rows
     }
 

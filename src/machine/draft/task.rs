@@ -15,12 +15,15 @@ use prost_types::{Duration, Timestamp};
 
 use super::Draft;
 use crate::chain::{Run, SoftStart};
-use crate::fold;
 use crate::stamp::{Limits, duration, duration_nanos, timestamp};
+use crate::{fold, standalone};
 
 impl Draft<'_> {
-    /// Schedules a workflow task, unless one is pending or the run is closed or paused.
+    /// Schedules a workflow task, unless one is pending or the run is closed, paused, or no workflow.
     pub fn schedule_workflow_task(&mut self, run_id: &str) {
+        if standalone::is_standalone(self.id()) {
+            return;
+        }
         let run = self.run(run_id);
         if run.is_running() && !run.is_paused() && run.head.workflow_task.is_none() {
             self.schedule_workflow_task_of(run_id, None);

@@ -92,6 +92,10 @@ tagged! {
         /// The node id (u64, big endian) that was given to a request to join.
         0x65 => NodeRequest { request: Text<'a> },
 
+        /// `temporal.api.taskqueue.v1.TaskQueueConfig`, what operators set. `kind` is `node.TaskKind`. (From the
+        /// end of the meta group's range, 0x60 to 0x6F.)
+        0x6F => QueueConfig { namespace: Id<'a>, kind: u8, queue: Text<'a> },
+
         // ------------------------------------------------ GROUP_SLOT
         0x70 => Group { group: u64, row: GroupRow },
 

@@ -15,10 +15,12 @@
 //! | `activity-complete a1`, `activity-fail a1`, `activity-cancel a1`, `heartbeat a1` | the worker answers; `activity=` instead of the poll: by id |
 //! | `pause-activity activity=1`, `unpause-activity`, `reset-activity`, `activity-options mask=heartbeatTimeout` | an operator; `type=` instead of `activity=` |
 //! | `pause`, `unpause`, `options mask=priority priority=1` | an operator, of the whole workflow; `pin=name.build` or `auto-upgrade` for the mask `versioning_override` |
+//! | `start-standalone standalone=a`, `describe-standalone`, `cancel-standalone`, `terminate-standalone`, `delete-standalone` | clients of standalone activities (`standalone.rs`) |
 //! | `deliver` | delivers outbox rows and their answers until none is left |
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 
 mod clients;
+mod standalone;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -37,6 +39,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Duration;
 
+use self::standalone::chain_of;
 use super::{Line, Step, span};
 use crate::shell::print::{self, Names};
 use crate::shell::{Outcome, SECOND, Shell, chain_id, of};
@@ -86,7 +89,7 @@ impl Commands {
             }
             _ => {
                 let kind = self.input(step).unwrap_or_else(|| panic!("{script}: unknown command {line:?}"));
-                let outcome = self.shell.send(&line.or("id", "wf"), of(kind));
+                let outcome = self.shell.send(&chain_of(line), of(kind));
                 self.remember(line, &outcome);
                 print::outcome(&outcome, &mut self.names)
             }
@@ -95,7 +98,7 @@ impl Commands {
 
     fn input(&mut self, step: &Step) -> Option<input::Kind> {
         let line = &step.command;
-        if let Some(kind) = self.client_input(line) {
+        if let Some(kind) = self.standalone_input(line).or_else(|| self.client_input(line)) {
             return Some(kind);
         }
         Some(match line.name() {
@@ -144,7 +147,7 @@ impl Commands {
     /// The task that waits in the backlog of the queue that is the second word; `task=` picks one by the
     /// id of its scheduled event.
     fn offered(&self, line: &Line, kind: TaskKind) -> (TaskKey, record::Task) {
-        let tasks = self.shell.offered(&line.or("id", "wf"));
+        let tasks = self.shell.offered(&chain_of(line));
         let wanted = line.number("task");
         let found = tasks.iter().find(|(key, _)| {
             key.kind == kind
@@ -289,7 +292,7 @@ impl Commands {
     }
 
     fn execution(&self, line: &Line) -> Option<WorkflowExecution> {
-        Some(WorkflowExecution { workflow_id: line.or("id", "wf"), run_id: self.names.id(&line.or("run", "")) })
+        Some(WorkflowExecution { workflow_id: chain_of(line), run_id: self.names.id(&line.or("run", "")) })
     }
 
     fn request_id(&mut self, line: &Line) -> String {

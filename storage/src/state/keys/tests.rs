@@ -128,6 +128,7 @@ fn key() -> impl Strategy<Value = Key<'static>> {
         id().prop_map(|namespace| Key::Namespace { namespace }),
         text().prop_map(|name| Key::NamespaceName { name }),
         text().prop_map(|request| Key::NodeRequest { request }),
+        (id(), any::<u8>(), text()).prop_map(|(namespace, kind, queue)| Key::QueueConfig { namespace, kind, queue }),
         (0u64..3, any::<bool>()).prop_map(|(group, state)| Key::Group {
             group,
             row: if state { GroupRow::State } else { GroupRow::Extent }
@@ -140,8 +141,10 @@ fn slot() -> impl Strategy<Value = Slot> {
     prop_oneof![0u16..3, Just(255), Just(256), Just(SLOTS - 1), Just(META_SLOT), Just(GROUP_SLOT), Just(NODE_SLOT)]
 }
 
-const TABLES: [u8; 19] =
-    [0x01, 0x10, 0x11, 0x20, 0x21, 0x22, 0x23, 0x30, 0x31, 0x32, 0x40, 0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x70, 0x78];
+const TABLES: [u8; 20] = [
+    0x01, 0x10, 0x11, 0x20, 0x21, 0x22, 0x23, 0x30, 0x31, 0x32, 0x40, 0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x6F, 0x70,
+    0x78,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
