@@ -62,6 +62,14 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::SignalWithStart(start) => !start.request_id.is_empty(),
         input::Kind::Signal(signal) => !signal.request_id.is_empty(),
         input::Kind::RequestCancel(cancel) => !cancel.request_id.is_empty(),
+        input::Kind::CreateSchedule(create) => !create.request_id.is_empty(),
+        input::Kind::UpdateSchedule(update) => !update.request_id.is_empty(),
+        input::Kind::PatchSchedule(patch) => !patch.request_id.is_empty(),
+        input::Kind::DescribeSchedule(_) | input::Kind::ScheduleMatchingTimes(_) => true,
+        input::Kind::DeleteSchedule(_)
+        | input::Kind::ScheduledStart(_)
+        | input::Kind::ScheduledWatch(_)
+        | input::Kind::ScheduledClosed(_) => false,
         // An update is known by its id, a reset by its request id.
         input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
         input::Kind::UpdateWithStart(both) => both.start.as_ref().is_some_and(|start| !start.request_id.is_empty()),

@@ -26,6 +26,7 @@ mod observe;
 mod operator_service;
 mod poll;
 mod rpcs;
+mod schedules;
 mod serve;
 mod service;
 pub mod status;

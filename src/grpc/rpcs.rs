@@ -138,6 +138,14 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         CountWorkflowExecutions: count_workflow_executions,
         DescribeTaskQueue: describe_task_queue ("no versions, no configuration"),
         ListTaskQueuePartitions: list_task_queue_partitions,
+        CreateSchedule: create_schedule,
+        DescribeSchedule: describe_schedule,
+        UpdateSchedule: update_schedule,
+        PatchSchedule: patch_schedule,
+        ListScheduleMatchingTimes: list_schedule_matching_times,
+        DeleteSchedule: delete_schedule,
+        ListSchedules: list_schedules,
+        CountSchedules: count_schedules,
     }
     OPERATOR_SERVICE in operator_service {
         AddSearchAttributes: add_search_attributes,

@@ -2,10 +2,14 @@
 
 #![expect(deprecated, reason = "older SDKs use what the API has deprecated since")]
 
+pub mod count_schedules;
 pub mod count_workflow_executions;
+pub mod create_schedule;
+pub mod delete_schedule;
 pub mod delete_workflow_execution;
 pub mod deprecate_namespace;
 pub mod describe_namespace;
+pub mod describe_schedule;
 pub mod describe_task_queue;
 pub mod describe_worker;
 pub mod describe_workflow_execution;
@@ -18,9 +22,12 @@ pub mod get_workflow_execution_history_reverse;
 pub mod list_closed_workflow_executions;
 pub mod list_namespaces;
 pub mod list_open_workflow_executions;
+pub mod list_schedule_matching_times;
+pub mod list_schedules;
 pub mod list_task_queue_partitions;
 pub mod list_workers;
 pub mod list_workflow_executions;
+pub mod patch_schedule;
 pub mod pause_activity;
 pub mod poll_activity_task_queue;
 pub mod poll_nexus_task_queue;
@@ -53,4 +60,5 @@ pub mod terminate_workflow_execution;
 pub mod unpause_activity;
 pub mod update_activity_options;
 pub mod update_namespace;
+pub mod update_schedule;
 pub mod update_workflow_execution;
