@@ -22,10 +22,14 @@ const OWN_FILES: [&str; 4] =
     ["bristlecone/record.proto", "bristlecone/chain.proto", "bristlecone/node.proto", "bristlecone/admin.proto"];
 
 /// Large fields of messages that are handed from task to task: as a box they are moved for next to nothing.
-const BOXED: [&str; 21] = [
+const BOXED: [&str; 25] = [
     ".bristlecone.chain.v1.Input.kind.start",
     ".bristlecone.chain.v1.Input.kind.signal_with_start",
     ".bristlecone.chain.v1.Input.kind.start_child",
+    ".bristlecone.chain.v1.Input.kind.create_schedule",
+    ".bristlecone.chain.v1.Input.kind.update_schedule",
+    ".bristlecone.chain.v1.Input.kind.scheduled_start",
+    ".bristlecone.chain.v1.Reply.kind.schedule",
     ".bristlecone.chain.v1.CompleteWorkflowTask.request",
     ".bristlecone.chain.v1.FailWorkflowTask.request",
     ".bristlecone.chain.v1.Answer.reply",

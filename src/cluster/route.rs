@@ -66,6 +66,14 @@ fn is_repeatable(kind: &input::Kind) -> bool {
         input::Kind::StartStandalone(start) => !start.request_id.is_empty(),
         input::Kind::CancelStandalone(cancel) => !cancel.request_id.is_empty(),
         input::Kind::TerminateStandalone(terminate) => !terminate.request_id.is_empty(),
+        input::Kind::CreateSchedule(create) => !create.request_id.is_empty(),
+        input::Kind::UpdateSchedule(update) => !update.request_id.is_empty(),
+        input::Kind::PatchSchedule(patch) => !patch.request_id.is_empty(),
+        input::Kind::DescribeSchedule(_) | input::Kind::ScheduleMatchingTimes(_) => true,
+        input::Kind::DeleteSchedule(_)
+        | input::Kind::ScheduledStart(_)
+        | input::Kind::ScheduledWatch(_)
+        | input::Kind::ScheduledClosed(_) => false,
         // An update is known by its id, a reset by its request id.
         input::Kind::Update(_) | input::Kind::PollUpdate(_) | input::Kind::Reset(_) => true,
         input::Kind::PauseWorkflow(pause) => !pause.request_id.is_empty(),

@@ -29,6 +29,7 @@ mod off;
 mod operator_service;
 mod poll;
 mod rpcs;
+mod schedules;
 mod serve;
 mod service;
 pub mod status;

@@ -143,7 +143,7 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
             memo_size_limit_error: bytes(limits.memo_bytes_max),
             ..namespace_info::Limits::default()
         }),
-        supports_schedules: false,
+        supports_schedules: true,
     }
 }
 

@@ -165,6 +165,14 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         DescribeTaskQueue: describe_task_queue ("no versions"),
         UpdateTaskQueueConfig: update_task_queue_config,
         ListTaskQueuePartitions: list_task_queue_partitions,
+        CreateSchedule: create_schedule,
+        DescribeSchedule: describe_schedule,
+        UpdateSchedule: update_schedule,
+        PatchSchedule: patch_schedule,
+        ListScheduleMatchingTimes: list_schedule_matching_times,
+        DeleteSchedule: delete_schedule,
+        ListSchedules: list_schedules,
+        CountSchedules: count_schedules,
     }
     OPERATOR_SERVICE in operator_service {
         AddSearchAttributes: add_search_attributes,

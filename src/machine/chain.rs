@@ -14,6 +14,7 @@ use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 use bristlecone_proto::temporal::api::update::v1 as update;
 
 use crate::rows::{Rows, Shared};
+use crate::schedule::Spec;
 use crate::stamp::UnixNanos;
 
 /// A workflow id and whatever of it is loaded.
@@ -29,6 +30,18 @@ pub struct Chain {
     /// Outbox rows that wait for their answer, by sequence.
     pub sends: Rows<u64, Send>,
     pub receipts: Rows<ReceiptKey, record::Receipt>,
+    /// Set when the chain is a schedule's: then it has no runs.
+    pub schedule: Option<Schedule>,
+}
+
+/// A schedule, as its three rows tell it.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    pub definition: Arc<record::Schedule>,
+    pub head: Shared<record::ScheduleHead>,
+    pub result: Shared<record::ScheduleResult>,
+    /// Derived from the definition. An error: it names no times, and why.
+    pub spec: Result<Arc<Spec>, String>,
 }
 
 /// The sending chain and the sequence of its outbox row.
@@ -101,7 +114,8 @@ pub enum DueKind {
 impl Chain {
     /// A chain of which nothing is stored.
     pub fn new(id: ChainId) -> Self {
-        Self { id, record: None, runs: BTreeMap::new(), sends: Rows::default(), receipts: Rows::default() }
+        let runs = BTreeMap::new();
+        Self { id, record: None, runs, sends: Rows::default(), receipts: Rows::default(), schedule: None }
     }
 
     /// The current run, when it is loaded.

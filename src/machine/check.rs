@@ -7,10 +7,12 @@
 use alloc::format;
 use alloc::string::String;
 
+use bristlecone_proto::record;
+
 use crate::chain::{Chain, Due, DueKind, Run};
 use crate::draft::weight;
 use crate::stamp::nanos;
-use crate::{activity, outbox};
+use crate::{activity, outbox, schedule};
 
 /// What is wrong with a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,10 @@ pub fn check(chain: &Chain) -> Result<(), Violation> {
     {
         return Err(Violation(format!("outbox sequence {sequence} is not below {}", record.next_send)));
     }
+    if let Some(schedule) = &chain.schedule {
+        schedule::check(chain, schedule).map_err(Violation)?;
+        return check_deadline(chain, record);
+    }
     let Some(run) = chain.current() else { return Ok(()) };
     if record.current_status != run.head.status || record.request_ids != run.head.request_ids {
         return Err(Violation("the chain's record does not repeat its current run".into()));
@@ -37,6 +43,10 @@ pub fn check(chain: &Chain) -> Result<(), Violation> {
     if run.is_running() {
         outbox::check(chain, run).map_err(Violation)?;
     }
+    check_deadline(chain, record)
+}
+
+fn check_deadline(chain: &Chain, record: &record::Chain) -> Result<(), Violation> {
     let earliest = crate::deadline::durable(chain);
     match (earliest, record.deadline_row) {
         (Some(due), row) if row == 0 || row > due => {

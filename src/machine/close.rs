@@ -15,7 +15,7 @@ use bristlecone_proto::temporal::api::enums::v1::ParentClosePolicy;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 
 use crate::draft::Draft;
-use crate::outbox;
+use crate::{outbox, schedule};
 
 /// Adds the close event and tells parent and children. Returns the event's id.
 pub(crate) fn close(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) -> i64 {
@@ -31,6 +31,7 @@ pub(crate) fn close(draft: &mut Draft<'_>, run_id: &str, event: HistoryEvent) ->
         .collect();
     let event_id = draft.add_event(run_id, event);
     tell_parent(draft, run_id, event_id);
+    schedule::tell(draft, run_id, event_id);
     let parent = RunRef { chain: Some(draft.id().clone()), run_id: run_id.into() };
     for (initiated_event_id, target, first_run_id, policy) in children {
         let parent = Some(parent.clone());

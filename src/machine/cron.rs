@@ -171,7 +171,7 @@ fn seconds_into_hour(local: DateTime) -> i64 {
     i64::from(local.minute()) * 60 + i64::from(local.second())
 }
 
-fn zone(name: &str) -> Option<TimeZone> {
+pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     if name.is_empty() || name == "UTC" || name == "Local" {
         return Some(TimeZone::UTC);
     }
@@ -267,6 +267,11 @@ fn value(text: &str, names: &[(&str, u32)]) -> Option<u32> {
 
 /// A duration as Go writes it: `1h30m`, `1.5s`, `250ms`.
 fn go_duration(text: &str) -> Option<i64> {
+    duration_in(text, &UNITS)
+}
+
+/// A duration in these units, in nanoseconds.
+pub(crate) fn duration_in(text: &str, units: &[(&str, i64)]) -> Option<i64> {
     if text == "0" {
         return Some(0);
     }
@@ -278,7 +283,7 @@ fn go_duration(text: &str) -> Option<i64> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, after) = rest.split_at(digits);
-        let (unit, after) = UNITS.iter().find_map(|(name, unit)| after.strip_prefix(name).map(|rest| (*unit, rest)))?;
+        let (unit, after) = units.iter().find_map(|(name, unit)| after.strip_prefix(name).map(|rest| (*unit, rest)))?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
             return None;
@@ -296,7 +301,7 @@ fn go_duration(text: &str) -> Option<i64> {
 }
 
 /// Longer names first where one begins with another.
-const UNITS: [(&str, i64); 8] = [
+pub(crate) const UNITS: [(&str, i64); 8] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),

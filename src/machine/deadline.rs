@@ -49,6 +49,9 @@ pub(crate) fn soft(run: &Run) -> Option<UnixNanos> {
 }
 
 pub(crate) fn durable(chain: &Chain) -> Option<UnixNanos> {
+    if let Some(schedule) = &chain.schedule {
+        return schedule.head.wake.as_ref().map(nanos);
+    }
     let run = chain.current().filter(|run| run.is_running())?;
     let rows = run.due.iter().next().map(|(due, ())| due.at);
     let scalars = scalars(run).into_iter().flatten().map(|(at, _)| at).min();

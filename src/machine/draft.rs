@@ -43,7 +43,7 @@ use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::sdk::v1::UserMetadata;
 
-use crate::chain::{Chain, ReceiptKey, Run};
+use crate::chain::{Chain, ReceiptKey, Run, Schedule};
 use crate::new_run::NewRun;
 use crate::stamp::{Stamp, UnixNanos};
 use crate::terminate::{self, Terminate};
@@ -397,6 +397,19 @@ impl<'a> Draft<'a> {
             record.current_status = 0;
             record.current_start_time = None;
         }
+    }
+
+    /// The schedule, to be changed; `None` when the chain is none's.
+    pub fn schedule_mut(&mut self) -> Option<&mut Schedule> {
+        self.chain.schedule.as_mut()
+    }
+
+    /// Makes the chain a schedule's, or removes the schedule.
+    pub fn set_schedule(&mut self, schedule: Option<Schedule>) {
+        if schedule.is_some() {
+            self.record_mut();
+        }
+        self.chain.schedule = schedule;
     }
 
     /// Says that nothing was due, so that the deadline row may move later.

@@ -59,6 +59,7 @@ mod reset;
 mod retry;
 pub mod row;
 pub mod rows;
+pub mod schedule;
 mod signal;
 mod signal_with_start;
 pub mod stamp;
@@ -83,6 +84,7 @@ pub use bristlecone_proto::chain::{Input, Reply};
 pub use chain::{Chain, Run, SoftStart};
 pub use check::{Violation, check};
 pub use deadline::{Deadlines, deadline};
+pub use outbox::is_for_later;
 pub use rebuild::rebuild;
 pub use row::Row;
 pub use stamp::{Limits, Namespace, Stamp};
@@ -152,6 +154,16 @@ fn decide(draft: Draft<'_>, kind: &Kind) -> Step {
         Kind::PollUpdate(input) => update::poll(draft, input),
         Kind::UpdateWithStart(input) => update::update_with_start(draft, input),
         Kind::Reset(input) => reset::reset(draft, input),
+
+        Kind::CreateSchedule(input) => schedule::create(draft, input),
+        Kind::DescribeSchedule(_) => schedule::describe(draft),
+        Kind::UpdateSchedule(input) => schedule::update(draft, input),
+        Kind::PatchSchedule(input) => schedule::patch(draft, input),
+        Kind::ScheduleMatchingTimes(input) => schedule::matching_times(draft, input),
+        Kind::DeleteSchedule(_) => schedule::delete(draft),
+        Kind::ScheduledStart(input) => schedule::start(draft, input),
+        Kind::ScheduledWatch(input) => schedule::watch(draft, input),
+        Kind::ScheduledClosed(input) => schedule::closed(draft, input),
 
         Kind::CompleteWorkflowTask(input) => workflow_task::complete_workflow_task(draft, input),
         Kind::FailWorkflowTask(input) => workflow_task::fail_workflow_task(draft, input),

@@ -18,10 +18,11 @@ use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus as Stat
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 
 use crate::activity;
-use crate::chain::{Chain, Due, DueKind, Run};
+use crate::chain::{Chain, Due, DueKind, Run, Schedule};
 use crate::fold;
 use crate::row::Row;
 use crate::rows::Rows;
+use crate::schedule::Spec;
 use crate::stamp::nanos;
 
 /// Ids of the runs that have to be loaded before [`crate::step`] takes the input: the one that the input
@@ -56,6 +57,15 @@ enum Named<'a> {
 fn named(kind: &Kind) -> Named<'_> {
     match kind {
         Kind::Start(_) | Kind::SignalWithStart(_) | Kind::StartChild(_) => Named::Nothing,
+        Kind::CreateSchedule(_)
+        | Kind::DescribeSchedule(_)
+        | Kind::UpdateSchedule(_)
+        | Kind::PatchSchedule(_)
+        | Kind::ScheduleMatchingTimes(_)
+        | Kind::DeleteSchedule(_)
+        | Kind::ScheduledStart(_)
+        | Kind::ScheduledClosed(_) => Named::Nothing,
+        Kind::ScheduledWatch(_) => Named::Run(""),
         Kind::Forget(_) | Kind::Wake(_) | Kind::Release(_) => Named::Nothing,
         Kind::Signal(r) => of_execution(r.workflow_execution.as_ref()),
         Kind::RequestCancel(r) => of_chain(r.workflow_execution.as_ref(), &r.first_execution_run_id),
@@ -121,6 +131,15 @@ fn of_activity(activity: Option<&ActivityRef>) -> Named<'_> {
 pub struct Loader {
     chain: Chain,
     parts: BTreeMap<String, Parts>,
+    schedule: ScheduleParts,
+}
+
+/// Rows of a schedule.
+#[derive(Debug, Default)]
+struct ScheduleParts {
+    definition: Option<Arc<record::Schedule>>,
+    head: Option<Arc<record::ScheduleHead>>,
+    result: Option<Arc<record::ScheduleResult>>,
 }
 
 /// Rows of one run.
@@ -141,12 +160,12 @@ struct Parts {
 
 impl Loader {
     pub fn new(id: ChainId) -> Self {
-        Self { chain: Chain::new(id), parts: BTreeMap::new() }
+        Self::onto(Chain::new(id))
     }
 
     /// Adds to a chain of which some is loaded already.
     pub fn onto(chain: Chain) -> Self {
-        Self { chain, parts: BTreeMap::new() }
+        Self { chain, parts: BTreeMap::new(), schedule: ScheduleParts::default() }
     }
 
     /// Takes a stored row. Rows that say nothing of the state (tasks, deadlines, listings, history beyond
@@ -154,6 +173,9 @@ impl Loader {
     pub fn row(&mut self, row: Row) {
         match row {
             Row::Chain(record) => self.chain.record = record,
+            Row::Schedule(definition) => self.schedule.definition = definition,
+            Row::ScheduleHead(head) => self.schedule.head = head,
+            Row::ScheduleResult(result) => self.schedule.result = result,
             Row::Send { sequence, send: Some(send) } => self.chain.sends.load(sequence, send),
             Row::Receipt { key, receipt: Some(receipt) } => self.chain.receipts.load(key, receipt),
             Row::History { run_id, first_event_id: 1, events } => {
@@ -211,11 +233,22 @@ impl Loader {
                 self.chain.runs.insert(run_id, Arc::new(run));
             }
         }
+        if let Some(schedule) = self.schedule.assemble() {
+            self.chain.schedule = Some(schedule);
+        }
         self.chain
     }
 
     fn part(&mut self, run_id: String) -> &mut Parts {
         self.parts.entry(run_id).or_default()
+    }
+}
+
+impl ScheduleParts {
+    fn assemble(self) -> Option<Schedule> {
+        let (definition, head) = (self.definition?, self.head?);
+        let spec = Spec::of(&definition).map(Arc::new);
+        Some(Schedule { definition, head: head.into(), result: self.result.unwrap_or_default().into(), spec })
     }
 }
 

@@ -32,7 +32,7 @@ use prost::Message;
 use crate::chain::{Chain, ReceiptKey, Run};
 use crate::draft::Draft;
 use crate::row::Row;
-use crate::{Step, child, external, reply};
+use crate::{Step, child, external, reply, schedule};
 
 // ---------------------------------------------------------------- receiving
 
@@ -97,6 +97,8 @@ pub(crate) fn answer(mut draft: Draft<'_>, input: &Answer) -> Step {
             external::cancel_answered(&mut draft, &send.run_id, &message, &answer);
         }
         Some(input::Kind::AwaitChild(message)) => child::awaited(&mut draft, &send.run_id, &message, &answer),
+        Some(input::Kind::ScheduledStart(message)) => schedule::started(&mut draft, &message, &answer),
+        Some(input::Kind::ScheduledWatch(message)) => schedule::watched(&mut draft, &message, &target, &answer),
         // Nothing follows from the answers to the other messages.
         _ => {}
     }
@@ -171,6 +173,11 @@ fn rejection(reply: &Reply) -> Option<&Rejection> {
         Some(ReplyKind::Rejected(rejection)) => Some(rejection),
         _ => None,
     }
+}
+
+/// Whether a message that was answered so has to be delivered again.
+pub fn is_for_later(reply: &Reply) -> bool {
+    rejection(reply).is_some_and(is_temporary)
 }
 
 /// Whether the same message may be taken another time.

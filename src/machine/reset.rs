@@ -241,6 +241,7 @@ fn create(
     let event_type = EventType::WorkflowTaskFailed.into();
     request_ids.insert(request_id.to_string(), record::RequestIdInfo { event_type, event_id: run.head.next_event_id });
     run.start_time = now;
+    run.head.scheduled_by.clone_from(&draft.run(base_id).head.scheduled_by);
     run.head.request_ids = request_ids;
     run.head.reset_start_time = Some(timestamp(now));
     run.head.last_reset_time = Some(timestamp(now));

@@ -20,6 +20,9 @@ use crate::stamp::UnixNanos;
 #[expect(clippy::large_enum_variant, reason = "made, encoded and dropped within one step")]
 pub enum Row {
     Chain(Option<record::Chain>),
+    Schedule(Option<Arc<record::Schedule>>),
+    ScheduleHead(Option<Arc<record::ScheduleHead>>),
+    ScheduleResult(Option<Arc<record::ScheduleResult>>),
     Head {
         run_id: String,
         head: Option<Arc<record::Head>>,

@@ -132,9 +132,11 @@ fn create(
     attributes: WorkflowExecutionStartedEventAttributes,
 ) {
     let links = draft.run(closed_run_id).links.to_vec();
+    let scheduled_by = draft.run(closed_run_id).head.scheduled_by.clone();
     let request_id = draft.new_id();
     let new = NewRun { run_id: new_run_id.clone(), request_id, attributes, user_metadata: None, links };
     draft.create_run(new);
+    draft.run_mut(&new_run_id).head.scheduled_by = scheduled_by;
     new_run::first_task(draft, &new_run_id);
 }
 

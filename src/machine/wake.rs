@@ -17,10 +17,13 @@ use crate::deadline::{self, What};
 use crate::draft::Draft;
 use crate::validate::failure;
 use crate::workflow_task::timeout;
-use crate::{Step, activity, close, event, reply, successor};
+use crate::{Step, activity, close, event, reply, schedule, successor};
 
 pub(crate) fn wake(mut draft: Draft<'_>, _: &Wake) -> Step {
     let now = draft.now();
+    if draft.chain().schedule.is_some() {
+        return schedule::wake(draft);
+    }
     let Some(run) = draft.chain().current().filter(|run| run.is_running()) else {
         draft.rewrite_deadline();
         return draft.finish(reply::done());

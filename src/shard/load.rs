@@ -74,6 +74,9 @@ fn chain_row(key: Key<'_>, value: Bytes) -> Result<Row, DecodeError> {
             key: ReceiptKey { namespace_id: namespace.to_string(), workflow_id: workflow.into_owned(), sequence },
             receipt: Some(record::Receipt::decode(value)?.into()),
         },
+        ChainRow::Schedule => Row::Schedule(Some(record::Schedule::decode(value)?.into())),
+        ChainRow::ScheduleHead => Row::ScheduleHead(Some(record::ScheduleHead::decode(value)?.into())),
+        ChainRow::ScheduleResult => Row::ScheduleResult(Some(record::ScheduleResult::decode(value)?.into())),
     })
 }
 

@@ -210,6 +210,14 @@ fn lane_of(body: &Body) -> Lane {
         | input::Kind::HistoryHead(_)
         | input::Kind::Query(_)
         | input::Kind::PollUpdate(_) => Lane::Reads,
+        input::Kind::DescribeSchedule(_) | input::Kind::ScheduleMatchingTimes(_) => Lane::Reads,
+        input::Kind::CreateSchedule(_)
+        | input::Kind::UpdateSchedule(_)
+        | input::Kind::PatchSchedule(_)
+        | input::Kind::DeleteSchedule(_) => Lane::Starts,
+        input::Kind::ScheduledStart(_) | input::Kind::ScheduledWatch(_) | input::Kind::ScheduledClosed(_) => {
+            Lane::Completions
+        }
         input::Kind::Start(_)
         | input::Kind::SignalWithStart(_)
         | input::Kind::Signal(_)

@@ -114,6 +114,7 @@ async fn attempt(around: &Surroundings, target: &ChainId, input: Input) -> Reply
     loop {
         if let Some(cluster) = around.cluster.get()
             && let Ok(reply) = cluster.deliver(target, input.clone(), Instant::now() + ATTEMPT).await
+            && !bristlecone_machine::is_for_later(&reply)
         {
             return reply;
         }

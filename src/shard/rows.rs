@@ -32,6 +32,18 @@ pub fn write(slot: Slot, id: &ChainId, row: Row, batch: &mut BatchBuilder) -> Op
             let key = Key::chain(&id.namespace_id, &id.workflow_id, ChainRow::Record);
             put_or_delete(slot, &key, record.as_ref(), batch);
         }
+        Row::Schedule(schedule) => {
+            let key = Key::chain(&id.namespace_id, &id.workflow_id, ChainRow::Schedule);
+            put_or_delete(slot, &key, schedule.as_deref(), batch);
+        }
+        Row::ScheduleHead(head) => {
+            let key = Key::chain(&id.namespace_id, &id.workflow_id, ChainRow::ScheduleHead);
+            put_or_delete(slot, &key, head.as_deref(), batch);
+        }
+        Row::ScheduleResult(result) => {
+            let key = Key::chain(&id.namespace_id, &id.workflow_id, ChainRow::ScheduleResult);
+            put_or_delete(slot, &key, result.as_deref(), batch);
+        }
         Row::Head { run_id, head } => put_or_delete(slot, &Key::run(&run_id, RunRow::Head), head.as_deref(), batch),
         Row::Fields { run_id, fields } => {
             put_or_delete(slot, &Key::run(&run_id, RunRow::Fields), fields.as_deref(), batch);

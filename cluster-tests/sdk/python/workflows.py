@@ -352,7 +352,40 @@ class Hops:
         self.hopped = True
 
 
+@workflow.defn
+class Waiting:
+    def __init__(self) -> None:
+        self.may_go = False
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.may_go)
+
+    @workflow.signal
+    def go(self) -> None:
+        self.may_go = True
+
+
+@workflow.defn
+class LastResult:
+    """Counts the runs of its schedule."""
+
+    @workflow.run
+    async def run(self) -> int:
+        return (workflow.get_last_completion_result(int) or 0) + 1
+
+
+@workflow.defn
+class Failing:
+    @workflow.run
+    async def run(self, message: str) -> None:
+        raise ApplicationError(message)
+
+
 ALL = [
+    Failing,
+    LastResult,
+    Waiting,
     Account,
     Hops,
     Greeting,

@@ -20,7 +20,7 @@ pub async fn handle(_: Edge, _: Call, _: GetSystemInfoRequest) -> Result<GetSyst
             count_group_by_execution_status: true,
             // Workers tell their builds: histories and polls name them.
             build_id_based_versioning: true,
-            supports_schedules: false,
+            supports_schedules: true,
             nexus: false,
             server_scaled_deployments: false,
             server_scaled_provider_cloud_run: false,

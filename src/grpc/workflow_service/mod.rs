@@ -3,13 +3,17 @@
 #![expect(deprecated, reason = "older SDKs use what the API has deprecated since")]
 
 pub mod count_activity_executions;
+pub mod count_schedules;
 pub mod count_workflow_executions;
+pub mod create_schedule;
 pub mod delete_activity_execution;
+pub mod delete_schedule;
 pub mod delete_workflow_execution;
 pub mod deprecate_namespace;
 pub mod describe_activity_execution;
 pub mod describe_batch_operation;
 pub mod describe_namespace;
+pub mod describe_schedule;
 pub mod describe_task_queue;
 pub mod describe_worker;
 pub mod describe_workflow_execution;
@@ -24,9 +28,12 @@ pub mod list_batch_operations;
 pub mod list_closed_workflow_executions;
 pub mod list_namespaces;
 pub mod list_open_workflow_executions;
+pub mod list_schedule_matching_times;
+pub mod list_schedules;
 pub mod list_task_queue_partitions;
 pub mod list_workers;
 pub mod list_workflow_executions;
+pub mod patch_schedule;
 pub mod pause_activity;
 pub mod pause_activity_execution;
 pub mod pause_workflow_execution;
@@ -71,6 +78,7 @@ pub mod unpause_workflow_execution;
 pub mod update_activity_execution_options;
 pub mod update_activity_options;
 pub mod update_namespace;
+pub mod update_schedule;
 pub mod update_task_queue_config;
 pub mod update_workflow_execution;
 pub mod update_workflow_execution_options;

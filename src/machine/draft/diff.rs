@@ -11,10 +11,10 @@ use alloc::vec::Vec;
 use bristlecone_proto::record;
 
 use super::{Draft, Writing};
-use crate::chain::{Due, DueKind, Run};
+use crate::chain::{Due, DueKind, Run, Schedule};
 use crate::row::Row;
 use crate::stamp::nanos;
-use crate::{activity, deadline, tasks, visibility};
+use crate::{activity, deadline, schedule, tasks, visibility};
 
 impl Draft<'_> {
     pub(super) fn rows(&mut self) -> Vec<Row> {
@@ -27,6 +27,7 @@ impl Draft<'_> {
         for run_id in core::mem::take(&mut self.purged) {
             self.purge_rows(run_id, &mut rows);
         }
+        self.schedule_rows(&mut rows);
         rows.extend(self.chain.sends.writes().map(|(sequence, send)| Row::Send { sequence: *sequence, send }));
         rows.extend(self.chain.receipts.writes().map(|(key, receipt)| Row::Receipt { key: key.clone(), receipt }));
         self.deadline_rows(&mut rows);
@@ -166,11 +167,36 @@ impl Draft<'_> {
         rows.push(Row::PurgeRun { run_id });
     }
 
+    fn schedule_rows(&self, rows: &mut Vec<Row>) {
+        let (before, now) = (self.before.schedule.as_ref(), self.chain.schedule.as_ref());
+        let Some(run_id) = now.or(before).map(|schedule| schedule.definition.run_id.clone()) else { return };
+        // A schedule that was removed and made again in one step is another one.
+        let before = before.filter(|before| now.is_none_or(|now| now.definition.run_id == before.definition.run_id));
+        if before.map(|s| &s.definition) != now.map(|s| &s.definition) {
+            rows.push(Row::Schedule(now.map(|s| s.definition.clone())));
+        }
+        if before.map(|s| &s.head) != now.map(|s| &s.head) {
+            rows.push(Row::ScheduleHead(now.map(|s| s.head.share())));
+        }
+        if before.map(|s| &s.result) != now.map(|s| &s.result) {
+            rows.push(Row::ScheduleResult(now.map(|s| s.result.share())));
+        }
+        let listed = |schedule: &Schedule| schedule::listed(&self.chain.id, schedule);
+        let (before, now) = (before.map(listed), now.map(listed));
+        if before != now {
+            rows.push(Row::Visibility { run_id, before, now });
+        }
+    }
+
     /// A chain without a current run, and with nothing sent or received that matters, is forgotten.
     fn drop_empty_record(&mut self) {
         let chain = &mut self.chain;
         let empty = |record: &record::Chain| record.current_run_id.is_empty() && record.quarantined.is_empty();
-        if chain.sends.is_empty() && chain.receipts.is_empty() && chain.record.as_ref().is_some_and(empty) {
+        if chain.schedule.is_none()
+            && chain.sends.is_empty()
+            && chain.receipts.is_empty()
+            && chain.record.as_ref().is_some_and(empty)
+        {
             chain.record = None;
         }
     }

@@ -11,7 +11,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::StartWorkflowExecutio
 
 use crate::draft::Draft;
 use crate::stamp::Limits;
-use crate::{cron, new_run, reply, validate};
+use crate::{cron, new_run, reply, schedule, validate};
 
 /// The request with its defaults filled in, or why it is refused. The request id may be empty: then it
 /// gets one.
@@ -51,6 +51,10 @@ fn check_texts(request: &mut StartWorkflowExecutionRequest, draft: &Draft<'_>) -
     let limits = draft.at().limits;
     let invalid = |text: String| reply::invalid_argument(text);
     validate::required(&request.workflow_id, "WorkflowId", limits).map_err(invalid)?;
+    if request.workflow_id.starts_with(schedule::ID_PREFIX) {
+        let message = format!("workflow ID cannot start with reserved prefix {}", schedule::ID_PREFIX);
+        return Err(reply::invalid_argument(message));
+    }
     if let Some(policy) = &request.retry_policy {
         request.retry_policy = Some(validate::retry_policy::complete(policy).map_err(invalid)?);
     }

@@ -110,6 +110,12 @@ tagged! {
         0x01 => Record,
         /// `Receipt` of the outbox row of another chain.
         0x02 => Receipt { namespace: Id<'a>, workflow: Text<'a>, sequence: u64 },
+        /// `Schedule`.
+        0x20 => Schedule,
+        /// `ScheduleHead`.
+        0x21 => ScheduleHead,
+        /// `ScheduleResult`.
+        0x22 => ScheduleResult,
     }
 }
 

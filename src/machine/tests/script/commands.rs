@@ -8,6 +8,7 @@
 //! | `raze` | the chain's namespace is gone |
 //! | `update u1 [wait=accepted]`, `poll-update u1`, `update-with-start u1` | clients; the script sees the first answer, and later what the step tells of updates |
 //! | `reset event=4 [exclude=signal,update]` | a client |
+//! | `create-schedule s`, `update-schedule s`, `patch-schedule s`, `describe-schedule s`, `matching-times s`, `delete-schedule s` | clients, of the schedule `s` (`schedules.rs`) |
 //! | `describe`, `history`, `query`, `reset-sticky` | clients |
 //! | `take q as=p1 [sticky]`, `undo p1`, `harden`, `sticky-unavailable` | a poll takes the workflow task of a queue (`poll=`: polling another) |
 //! | `complete p1`, `fail p1` | the worker answers; indented lines are its commands (`worker.rs`) |
@@ -20,6 +21,7 @@
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 
 mod clients;
+mod schedules;
 mod standalone;
 mod worker;
 
@@ -89,7 +91,8 @@ impl Commands {
             }
             _ => {
                 let kind = self.input(step).unwrap_or_else(|| panic!("{script}: unknown command {line:?}"));
-                let outcome = self.shell.send(&chain_of(line), of(kind));
+                let chain = schedules::chain_of(line).unwrap_or_else(|| chain_of(line));
+                let outcome = self.shell.send(&chain, of(kind));
                 self.remember(line, &outcome);
                 print::outcome(&outcome, &mut self.names)
             }
@@ -98,7 +101,8 @@ impl Commands {
 
     fn input(&mut self, step: &Step) -> Option<input::Kind> {
         let line = &step.command;
-        if let Some(kind) = self.standalone_input(line).or_else(|| self.client_input(line)) {
+        let other = self.standalone_input(line).or_else(|| self.schedule_input(line));
+        if let Some(kind) = other.or_else(|| self.client_input(line)) {
             return Some(kind);
         }
         Some(match line.name() {

@@ -137,6 +137,15 @@ fn row_lines(row: &Row) -> Vec<String> {
         },
         Row::Chain(record) => vec![format!("{}chain", sign(record.is_some()))],
         Row::Head { .. } | Row::Fields { .. } => Vec::new(),
+        Row::Schedule(row) => vec![format!("{}schedule", sign(row.is_some()))],
+        Row::ScheduleHead(row) => match row {
+            Some(head) => vec![format!("+{}", compact(&**head))],
+            None => vec!["-schedule head".into()],
+        },
+        Row::ScheduleResult(row) => match row {
+            Some(result) => vec![format!("+{}", compact(&**result))],
+            None => vec!["-schedule result".into()],
+        },
         Row::Activity { scheduled_event_id, activity, .. } => match activity {
             Some(a) => {
                 let mut line = format!("+activity {scheduled_event_id} attempt {}", a.attempt);

@@ -13,6 +13,11 @@ pub fn assert_stored(memory: &Chain, stored: &Chain) {
     assert_eq!(memory.record, stored.record, "the chain's record");
     assert_rows("sends", &memory.sends, &stored.sends);
     assert_rows("receipts", &memory.receipts, &stored.receipts);
+    let rows = |chain: &Chain| {
+        let rows = |s: &bristlecone_machine::chain::Schedule| (s.definition.clone(), s.head.clone(), s.result.clone());
+        chain.schedule.as_ref().map(rows)
+    };
+    assert_eq!(rows(memory), rows(stored), "the schedule");
     let ids = |chain: &Chain| chain.runs.keys().cloned().collect::<Vec<_>>();
     assert_eq!(ids(memory), ids(stored), "runs");
     for (run, other) in memory.runs.values().zip(stored.runs.values()) {
@@ -90,6 +95,7 @@ fn told_head(run: &Run) -> record::Head {
         reset_start_time: None,
         last_reset_time: None,
         former_children: Vec::new(),
+        scheduled_by: None,
         ..(*run.head).clone()
     };
     head.request_ids.retain(|_, info| info.event_type == EventType::WorkflowExecutionOptionsUpdated as i32);

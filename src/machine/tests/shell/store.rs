@@ -11,6 +11,9 @@ use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Chain,
+    Schedule,
+    ScheduleHead,
+    ScheduleResult,
     Send(u64),
     Receipt(ReceiptKey),
     Head,
@@ -125,6 +128,9 @@ fn place(row: &Row) -> (String, Key, bool) {
     let of = |run_id: &String, key: Key, stays: bool| (run_id.clone(), key, stays);
     match row {
         Row::Chain(record) => (String::new(), Key::Chain, record.is_some()),
+        Row::Schedule(row) => (String::new(), Key::Schedule, row.is_some()),
+        Row::ScheduleHead(row) => (String::new(), Key::ScheduleHead, row.is_some()),
+        Row::ScheduleResult(row) => (String::new(), Key::ScheduleResult, row.is_some()),
         Row::Send { sequence, send } => (String::new(), Key::Send(*sequence), send.is_some()),
         Row::Receipt { key, receipt } => (String::new(), Key::Receipt(key.clone()), receipt.is_some()),
         Row::Head { run_id, head } => of(run_id, Key::Head, head.is_some()),

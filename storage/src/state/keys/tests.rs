@@ -36,7 +36,8 @@ fn chain_row() -> impl Strategy<Value = ChainRow<'static>> {
         workflow,
         sequence,
     });
-    prop_oneof![Just(ChainRow::Record), receipt]
+    let schedule = [ChainRow::Schedule, ChainRow::ScheduleHead, ChainRow::ScheduleResult];
+    prop_oneof![Just(ChainRow::Record), receipt, prop::sample::select(schedule.to_vec())]
 }
 
 fn run_row() -> impl Strategy<Value = RunRow<'static>> {
