@@ -104,7 +104,6 @@ async fn build(
     let describe = DescribeWorkflowExecutionRequest {
         namespace: namespace.to_owned(),
         execution: Some(execution.clone()),
-        ..DescribeWorkflowExecutionRequest::default()
     };
     let described = api::describe_workflow_execution::handle(edge.clone(), Call::own(), describe).await?;
     let points = described.workflow_execution_info.and_then(|info| info.auto_reset_points).unwrap_or_default().points;

@@ -373,7 +373,7 @@ proptest! {
     fn a_changed_text_is_another_filter_or_none(
         condition in condition(), at: proptest::sample::Index, put in "\\PC{0,3}", taken in 0..4_usize
     ) {
-        let filter = Filter { condition: Some(condition), group_by_status: false };
+        let filter = Filter { condition: Some(condition), ..Filter::default() };
         let mut text: Vec<char> = filter.to_string().chars().collect();
         let at = at.index(text.len());
         text.splice(at..(at + taken).min(text.len()), put.chars());

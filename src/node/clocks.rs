@@ -236,7 +236,7 @@ mod tests {
 
     impl Clock for Settable {
         fn wall(&self) -> i64 {
-            self.0.load(std::sync::atomic::Ordering::Relaxed)
+            self.0.load(Ordering::Relaxed)
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
 
     impl Settable {
         fn set(&self, wall: i64) {
-            self.0.store(wall, std::sync::atomic::Ordering::Relaxed);
+            self.0.store(wall, Ordering::Relaxed);
         }
     }
 

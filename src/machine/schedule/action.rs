@@ -65,7 +65,7 @@ pub(super) fn send_start(
     ] {
         attributes.indexed_fields.insert(name.to_string(), show::json_payload(kind, value));
     }
-    let last = (!overlapping).then(|| (*schedule.result).clone()).unwrap_or_default();
+    let last = if overlapping { Default::default() } else { (*schedule.result).clone() };
     let request = StartWorkflowExecutionRequest {
         namespace: draft.id().namespace.clone(),
         workflow_id: workflow_id.clone(),

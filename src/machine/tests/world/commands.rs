@@ -96,7 +96,7 @@ pub fn unpause_workflow(workflow_id: String) -> Kind {
 
 /// Another priority, or workers of another kind.
 fn update_options(execution: Option<WorkflowExecution>, what: u8) -> Kind {
-    let path = if what % 2 == 0 { "priority" } else { "versioning_override" };
+    let path = if what.is_multiple_of(2) { "priority" } else { "versioning_override" };
     let upgrade = VersioningOverride { r#override: Some(Override::AutoUpgrade(true)), ..VersioningOverride::default() };
     let options = WorkflowExecutionOptions {
         priority: Some(Priority { priority_key: i32::from(what) - 10, ..Priority::default() }),
