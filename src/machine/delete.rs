@@ -8,10 +8,14 @@ use bristlecone_proto::temporal::api::workflowservice::v1::DeleteWorkflowExecuti
 
 use crate::draft::Draft;
 use crate::terminate::{self, Terminate};
-use crate::{Step, reply};
+use crate::{Step, reply, schedule};
 
 /// An open run is terminated first, so that its parent and children hear of it. Nothing of it stays.
 pub(crate) fn delete(mut draft: Draft<'_>, request: &DeleteWorkflowExecutionRequest) -> Step {
+    // A schedule is listed as a workflow is.
+    if draft.chain().schedule.is_some() {
+        return schedule::delete(draft);
+    }
     let run_id = match draft.find(request.workflow_execution.as_ref()) {
         Ok(run_id) => run_id,
         Err(rejection) => return draft.reject(rejection),
@@ -46,6 +50,7 @@ pub(crate) fn raze(mut draft: Draft<'_>) -> Step {
         draft.purge(&run_id);
     }
     draft.forget_messages();
+    draft.set_schedule(None);
     let record = draft.record_mut();
     record.quarantined.clear();
     record.current_run_id.clear();
