@@ -18,6 +18,13 @@ pub(crate) fn texts(single: &str) -> Payloads {
     Payloads { payloads: vec![text(single)] }
 }
 
+/// A word as a search attribute.
+pub(crate) fn keyword(word: &str) -> Payload {
+    let mut payload = text(word);
+    payload.metadata.insert("type".into(), Bytes::from_static(b"Keyword"));
+    payload
+}
+
 /// A list of words as a search attribute.
 pub(crate) fn keyword_list(words: &[&str]) -> Payload {
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();

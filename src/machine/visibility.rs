@@ -44,6 +44,6 @@ fn search_attributes(run: &Run) -> Option<SearchAttributes> {
         return own;
     }
     let mut attributes = own.unwrap_or_default();
-    attributes.indexed_fields.insert("TemporalNamespaceDivision".into(), payload::text(standalone::DIVISION));
+    attributes.indexed_fields.insert("TemporalNamespaceDivision".into(), payload::keyword(standalone::DIVISION));
     Some(attributes)
 }

@@ -367,6 +367,8 @@ impl Queue {
     fn configure(&mut self, config: Option<Arc<TaskQueueConfig>>, now: Instant) {
         self.config = config;
         self.key_rates.clear();
+        // Another limit begins with what it lets go at once.
+        self.rate = None;
         self.set_rate(now);
     }
 
