@@ -196,6 +196,9 @@ wait_healthy() {
 
 healthy() { "$bristlecone" cluster health --address "$(addresses)" >/dev/null 2>&1; }
 
+# Whether something listens on the API port of node N, which is so before the others hear of it.
+serves() { (exec 3<>"/dev/tcp/$(api_address "$1" | tr : /)") 2>/dev/null; }
+
 # Waits for a condition, for a minute, and while node N lives.
 wait_until() {
   local n=$1 tries=0

@@ -4,23 +4,19 @@
 //! Each shard answers after a read barrier: a listing shows every acknowledged write. There is no
 //! common moment over shards. A shard that gives no answer makes the listing UNAVAILABLE, never partial.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bristlecone_proto::node::{ListPage, ListShards, Request, list_page, request, response};
-use bristlecone_proto::record::Visibility;
-use bristlecone_storage::state::keys::{self, Attribute, Id, IndexValue, Key, Slot, Text};
-use bristlecone_storage::state::{Direction, Error, KeyRange, StateStore};
+use bristlecone_storage::state::keys::Slot;
 use bytes::Bytes;
-use prost::Message;
 use tokio::time::Instant;
 
+use super::remains::remains;
 use super::route::unavailable;
 use super::{Cluster, Result};
-use crate::filter::{Filter, Indexed, Value};
-use crate::shard::order_of;
+use crate::filter::Filter;
+use crate::shard::search;
 
 /// How long a shard may be without a leader before a listing fails.
 const LEADERLESS_MAX: Duration = Duration::from_secs(2);
@@ -57,23 +53,6 @@ impl Cluster {
         Ok(total)
     }
 
-    /// What is stored of a namespace: runs, then chains without runs, at most so many of each shard; and how many
-    /// rows chains have.
-    pub async fn remains(&self, namespace_id: &str, most: u32, deadline: Instant) -> Result<ListPage> {
-        let groups: Vec<u64> = self.meta().shards().map(|shard| shard.group_id).collect();
-        let asks = groups.into_iter().map(|group_id| {
-            let namespace_id = namespace_id.to_string();
-            let list = ListShards { namespace_id, page_size: most, remains: true, group_id, ..ListShards::default() };
-            self.ask_shard_list(list, deadline)
-        });
-        let mut all = ListPage::default();
-        for page in futures::future::try_join_all(asks).await? {
-            all.rows.extend(page.rows);
-            all.count += page.count;
-        }
-        Ok(all)
-    }
-
     async fn ask_shards(
         &self,
         namespace_id: &str,
@@ -100,7 +79,7 @@ impl Cluster {
         futures::future::try_join_all(asks).await
     }
 
-    async fn ask_shard_list(&self, list: ListShards, deadline: Instant) -> Result<ListPage> {
+    pub(super) async fn ask_shard_list(&self, list: ListShards, deadline: Instant) -> Result<ListPage> {
         let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
         loop {
             let view = self.meta();
@@ -133,181 +112,22 @@ impl Cluster {
             return not_leader;
         }
         let Some(extent) = shard.group.extent() else { return not_leader };
-        let slots = Slot::try_from(extent.first_slot).unwrap_or(0)..Slot::try_from(extent.end_slot).unwrap_or(0);
         let store = Arc::clone(&self.inner.store);
+        let slots = Slot::try_from(extent.first_slot).unwrap_or(0)..Slot::try_from(extent.end_slot).unwrap_or(0);
         if list.remains {
             let scanned = self.inner.tasks.blocking(move || remains(&*store, slots, &list)).await;
-            return scanned
-                .map_or_else(|error| response::Kind::Failed(unavailable(&error.to_string())), response::Kind::List);
+            return match scanned {
+                Ok(page) => response::Kind::List(page),
+                Err(error) => response::Kind::Failed(unavailable(&error.to_string())),
+            };
         }
         let Ok(filter) = Filter::from_text(&list.query) else {
             return response::Kind::Failed(bristlecone_machine::reply::invalid_argument("invalid query"));
         };
-        let scanned = self.inner.tasks.blocking(move || scan(&*store, slots, &filter, &list)).await;
+        let scanned = self.inner.tasks.blocking(move || search(&*store, slots, &filter, &list)).await;
         match scanned {
             Ok(page) => response::Kind::List(page),
             Err(error) => response::Kind::Failed(unavailable(&error.to_string())),
         }
     }
-}
-
-fn scan(
-    store: &dyn StateStore,
-    slots: std::ops::Range<Slot>,
-    filter: &Filter,
-    list: &ListShards,
-) -> std::result::Result<ListPage, Error> {
-    let mut page = ListPage::default();
-    let mut best: BTreeMap<Vec<u8>, Visibility> = BTreeMap::new();
-    let size = usize::try_from(list.page_size).unwrap_or(usize::MAX);
-    for slot in slots {
-        let mut seen = BTreeSet::new();
-        for range in ranges(slot, &list.namespace_id, filter) {
-            let mut candidates = Vec::new();
-            let bound = if best.len() >= size { best.keys().next_back().cloned() } else { None };
-            store.scan(&range, Direction::Forward, &mut |key, value| {
-                let Ok((_, parsed)) = Key::parse(key) else { return ControlFlow::Continue(()) };
-                let (sort_key, run) = match parsed {
-                    Key::Index { close, start, run, .. } => (sort_key(close.0, start.0, &run), run.to_string()),
-                    Key::Visibility { .. } => {
-                        candidates.extend(Visibility::decode(value).ok());
-                        return ControlFlow::Continue(());
-                    }
-                    _ => return ControlFlow::Continue(()),
-                };
-                if !list.count_only && sort_key.as_slice() <= &list.after[..] {
-                    return ControlFlow::Continue(());
-                }
-                if !list.count_only && bound.as_ref().is_some_and(|bound| sort_key >= *bound) {
-                    return ControlFlow::Break(());
-                }
-                if seen.insert(run.clone()) {
-                    let record = Key::Visibility { namespace: Id::new(&list.namespace_id), run: Id::new(&run) };
-                    match store.get(&record.encode(slot)) {
-                        Ok(record) => candidates.extend(record.and_then(|bytes| Visibility::decode(bytes).ok())),
-                        Err(_) => return ControlFlow::Break(()),
-                    }
-                }
-                if !list.count_only && candidates.len() >= size.saturating_mul(2).max(64) && filter.condition.is_none()
-                {
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            })?;
-            for run in candidates.into_iter().filter(|run| filter.matches(run)) {
-                if list.count_only {
-                    page.count += 1;
-                    *page.groups.entry(crate::filter::status_name(run.status())).or_default() += 1;
-                    continue;
-                }
-                let (close, start) = order_of(&run);
-                let key = sort_key(close.0, start.0, &Id::new(&run.run_id));
-                if key.as_slice() > &list.after[..] {
-                    best.insert(key, run);
-                    if best.len() > size {
-                        best.pop_last();
-                    }
-                }
-            }
-        }
-    }
-    page.rows = best
-        .into_iter()
-        .map(|(key, run)| list_page::Row { sort_key: Bytes::from(key), visibility: Some(run) })
-        .collect();
-    Ok(page)
-}
-
-/// What the slots hold of a namespace.
-fn remains(
-    store: &dyn StateStore,
-    slots: std::ops::Range<Slot>,
-    list: &ListShards,
-) -> std::result::Result<ListPage, Error> {
-    let mut page = ListPage::default();
-    let most = usize::try_from(list.page_size).unwrap_or(usize::MAX);
-    let mut chains = BTreeSet::new();
-    for slot in slots {
-        store.scan(&keys::visibility(slot, &list.namespace_id), Direction::Forward, &mut |_, value| {
-            if page.rows.len() < most {
-                let visibility = Visibility::decode(value).ok();
-                page.rows.push(list_page::Row { sort_key: Bytes::new(), visibility });
-                return ControlFlow::Continue(());
-            }
-            ControlFlow::Break(())
-        })?;
-        let stored =
-            [keys::chains_of_namespace(slot, &list.namespace_id), keys::outbox_of_namespace(slot, &list.namespace_id)];
-        for range in stored {
-            store.scan(&range, Direction::Forward, &mut |key, _| {
-                page.count += 1;
-                if let Ok((_, Key::Chain { workflow, .. } | Key::Outbox { workflow, .. })) = Key::parse(key)
-                    && chains.len() < most
-                {
-                    chains.insert(workflow.to_string());
-                }
-                ControlFlow::Continue(())
-            })?;
-        }
-    }
-    if page.rows.is_empty() {
-        page.rows.extend(chains.into_iter().map(|workflow_id| list_page::Row {
-            sort_key: Bytes::new(),
-            visibility: Some(Visibility { workflow_id, ..Visibility::default() }),
-        }));
-    }
-    Ok(page)
-}
-
-/// The narrowest rows in which all matches stand.
-fn ranges(slot: Slot, namespace_id: &str, filter: &Filter) -> Vec<KeyRange> {
-    let mut equalities = filter.equalities();
-    equalities.sort_by_key(|(indexed, _)| match indexed {
-        Indexed::RunId => 0,
-        Indexed::WorkflowId => 1,
-        Indexed::WorkflowType => 2,
-        Indexed::ExecutionStatus => 3,
-    });
-    let keyword = |value: &Value| match value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    };
-    for (indexed, values) in equalities {
-        let ranges: Option<Vec<KeyRange>> = values
-            .iter()
-            .map(|value| match indexed {
-                Indexed::RunId => keyword(value).map(|run| {
-                    let key = Key::Visibility { namespace: Id::new(namespace_id), run: Id::new(&run) }.encode(slot);
-                    let mut end = key.clone();
-                    end.push(0);
-                    KeyRange::new(key, end)
-                }),
-                Indexed::WorkflowId => {
-                    keyword(value).map(|text| index(slot, namespace_id, Attribute::WorkflowId, &text))
-                }
-                Indexed::WorkflowType => {
-                    keyword(value).map(|text| index(slot, namespace_id, Attribute::WorkflowType, &text))
-                }
-                // Open runs stand in no row of their own by status.
-                Indexed::ExecutionStatus => None,
-            })
-            .collect();
-        if let Some(ranges) = ranges {
-            return ranges;
-        }
-    }
-    vec![keys::index_of(slot, namespace_id, &Attribute::All, &IndexValue::Absent)]
-}
-
-fn index(slot: Slot, namespace_id: &str, attribute: Attribute<'_>, text: &str) -> KeyRange {
-    keys::index_of(slot, namespace_id, &attribute, &IndexValue::Keyword { value: Text::from(text) })
-}
-
-/// Sorts as a listing does: the latest close first (open ones before all), then the latest start.
-fn sort_key(close: i64, start: i64, run: &Id<'_>) -> Vec<u8> {
-    let mut key = Vec::with_capacity(64);
-    key.extend_from_slice(&(!(close.cast_unsigned() ^ (1 << 63))).to_be_bytes());
-    key.extend_from_slice(&(!(start.cast_unsigned() ^ (1 << 63))).to_be_bytes());
-    key.extend_from_slice(run.to_string().as_bytes());
-    key
 }

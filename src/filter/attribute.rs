@@ -55,7 +55,7 @@ pub const PREDEFINED: [(&str, Kind); 17] = [
 ];
 
 /// Set on executions that are the server's own, which users don't see unless they ask.
-pub(super) const NAMESPACE_DIVISION: &str = "TemporalNamespaceDivision";
+pub const NAMESPACE_DIVISION: &str = "TemporalNamespaceDivision";
 
 const RESERVED_PREFIX: &str = "Temporal";
 const RESERVED: [&str; 4] = ["NamespaceId", "MemoEncoding", "Memo", "VisibilityTaskKey"];

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result, Write};
 
 use super::Filter;
-use super::attribute::typed_name;
+use super::attribute::{Attribute, typed_name};
 use super::lex::needs_quotes;
 use super::resolve::{Check, Condition, Order};
 use super::value::{Value, status_name};
@@ -16,6 +16,11 @@ impl Display for Filter {
         if self.group_by_status {
             let space = if self.condition.is_some() { " " } else { "" };
             write!(f, "{space}GROUP BY ExecutionStatus")?;
+        }
+        for (at, sort) in self.order_by.iter().enumerate() {
+            f.write_str(if at == 0 { " ORDER BY " } else { ", " })?;
+            column(f, &sort.attribute)?;
+            f.write_str(if sort.descending { " DESC" } else { " ASC" })?;
         }
         Ok(())
     }
@@ -31,16 +36,17 @@ impl Display for Condition {
                 operand(f, inner)
             }
             Self::Test(attribute, check) => {
-                let name = typed_name(attribute);
-                if needs_quotes(&name) {
-                    write!(f, "`{}` ", name.replace('`', "``"))?;
-                } else {
-                    write!(f, "{name} ")?;
-                }
+                column(f, attribute)?;
+                f.write_char(' ')?;
                 check.fmt(f)
             }
         }
     }
+}
+
+fn column(f: &mut Formatter<'_>, attribute: &Attribute) -> Result {
+    let name = typed_name(attribute);
+    if needs_quotes(&name) { write!(f, "`{}`", name.replace('`', "``")) } else { f.write_str(&name) }
 }
 
 fn joined(f: &mut Formatter<'_>, conditions: &[Condition], by: &str) -> Result {

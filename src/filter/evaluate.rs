@@ -6,8 +6,10 @@ use bristlecone_machine::stamp::nanos;
 use bristlecone_proto::record::Visibility;
 use bristlecone_proto::temporal::api::enums::v1::IndexedValueType as Kind;
 
+use bristlecone_storage::state::keys::{Double, IndexValue, Part};
+
 use super::attribute::Attribute;
-use super::resolve::{Check, Condition, Order};
+use super::resolve::{Check, Condition, Order, Sort};
 use super::value::{Value, decode_payload, status_name};
 
 pub(super) fn matches(condition: &Condition, execution: &Visibility) -> bool {
@@ -19,10 +21,39 @@ pub(super) fn matches(condition: &Condition, execution: &Visibility) -> bool {
     }
 }
 
+/// The execution's place in an order: equal to the order of the keys, byte by byte.
+pub(super) fn sort_values(order_by: &[Sort], execution: &Visibility, key: &mut Vec<u8>) {
+    for sort in order_by {
+        let Some(value) = values(&sort.attribute, execution).into_iter().next() else {
+            key.push(1);
+            continue;
+        };
+        key.push(0);
+        let start = key.len();
+        index_value(value).write(key);
+        if sort.descending {
+            key.iter_mut().skip(start).for_each(|byte| *byte = !*byte);
+        }
+    }
+}
+
+/// A value as it stands in keys.
+pub fn index_value(value: Value) -> IndexValue<'static> {
+    match value {
+        Value::Text(text) => IndexValue::Keyword { value: text.into() },
+        Value::Int(value) => IndexValue::Int { value },
+        Value::Double(value) => IndexValue::Double { value: Double(value) },
+        Value::Bool(value) => IndexValue::Bool { value },
+        Value::Time(value) => IndexValue::Datetime { value },
+        // Statuses are keywords: they sort by name.
+        Value::Status(status) => IndexValue::Keyword { value: status_name(status).into() },
+    }
+}
+
 fn test(attribute: &Attribute, check: &Check, execution: &Visibility) -> bool {
     // The strings that are tested most are not copied.
     if let (Some(text), Check::Equal(Value::Text(wanted))) = (own_text(&attribute.name, execution), check) {
-        return text == wanted;
+        return text == wanted && !text.is_empty();
     }
     values(attribute, execution).iter().any(|value| passes(attribute.kind, value, check))
 }
@@ -48,12 +79,12 @@ fn passes(kind: Kind, value: &Value, check: &Check) -> bool {
 }
 
 /// Words are runs of letters and digits; case does not matter.
+pub fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+}
+
 fn has_word_of(value: &Value, wanted: &str) -> bool {
     let Value::Text(text) = value else { return false };
-    let words = |text: &str| -> Vec<String> {
-        let split = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        split.map(str::to_lowercase).collect()
-    };
     let wanted = words(wanted);
     words(text).iter().any(|word| wanted.contains(word))
 }

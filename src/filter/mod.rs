@@ -9,15 +9,17 @@
 //! of the positive test, so they include the executions without it.
 //!
 //! # Depends on
-//! Message types only.
+//! Message types, and how values stand in keys.
 //!
 //! # Used by
-//! `src/grpc` (parses), the shards (choose an index by [`Filter::equalities`], evaluate).
+//! `src/grpc` (parses), `src/shard/search.rs` (chooses among [`Filter::plans`], evaluates),
+//! `src/shard/visibility.rs` (writes what plans read).
 
 mod attribute;
 mod display;
 mod evaluate;
 mod lex;
+mod plan;
 mod resolve;
 mod syntax;
 #[cfg(test)]
@@ -29,9 +31,11 @@ use std::collections::BTreeMap;
 
 use bristlecone_proto::record::Visibility;
 
-pub use attribute::{Attribute, PREDEFINED, SYSTEM, is_reserved, type_of};
-pub use resolve::{Check, Condition, Order};
-pub use syntax::{Expr, Literal, Operator, Query, Test};
+pub use attribute::{Attribute, NAMESPACE_DIVISION, PREDEFINED, SYSTEM, is_reserved, type_of};
+pub use evaluate::{index_value, words};
+pub use plan::{Access, Probe};
+pub use resolve::{Check, Condition, Order, Sort};
+pub use syntax::{Expr, Literal, Operator, OrderBy, Query, Test};
 pub use time::{parse_datetime, parse_duration};
 pub use value::{Value, decode_payload, status_name};
 
@@ -42,6 +46,8 @@ pub struct Filter {
     pub condition: Option<Condition>,
     /// Count by status instead of in all.
     pub group_by_status: bool,
+    /// The order of a listing, before the order that it has anyway.
+    pub order_by: Vec<Sort>,
 }
 
 /// Why a query is refused, in the words of the API.
@@ -54,15 +60,6 @@ pub enum FilterError {
     NotSupported(String),
     #[error("invalid expression: {0}")]
     Invalid(String),
-}
-
-/// The attributes by which executions can be found without looking at all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Indexed {
-    WorkflowId,
-    RunId,
-    WorkflowType,
-    ExecutionStatus,
 }
 
 impl Filter {
@@ -79,7 +76,7 @@ impl Filter {
             0 | 1 => conditions.into_iter().next(),
             _ => Some(Condition::And(conditions)),
         };
-        Self { condition: Some(resolve::without_divisions(condition)), group_by_status: false }
+        Self { condition: Some(resolve::without_divisions(condition)), ..Self::default() }
     }
 
     /// The text of a filter (its `Display`).
@@ -92,35 +89,32 @@ impl Filter {
         self.condition.as_ref().is_none_or(|condition| evaluate::matches(condition, execution))
     }
 
-    /// Tests that every matching execution passes: each names an indexed attribute and the values of
-    /// which it must have one. Any of them may be used to find candidates.
-    pub fn equalities(&self) -> Vec<(Indexed, &[Value])> {
-        let mut found = Vec::new();
-        if let Some(condition) = &self.condition {
-            collect_equalities(condition, &mut found);
-        }
-        found
+    /// Ways to find all that match, and perhaps more, without looking at everything. Each is a union of
+    /// index ranges.
+    pub fn plans(&self) -> Vec<Vec<Access>> {
+        self.condition.as_ref().map(plan::plans).unwrap_or_default()
+    }
+
+    /// Whether how many match follows from the counters alone, which know status, type and division.
+    pub fn is_about_counters(&self) -> bool {
+        const COUNTED: [&str; 3] = ["ExecutionStatus", "WorkflowType", NAMESPACE_DIVISION];
+        self.condition.as_ref().is_none_or(|condition| condition.is_about(&COUNTED))
+    }
+
+    /// The execution's place in the order that the filter asks for; nothing when it asks for none.
+    pub fn sort_values(&self, execution: &Visibility) -> Vec<u8> {
+        let mut key = Vec::new();
+        evaluate::sort_values(&self.order_by, execution, &mut key);
+        key
     }
 }
 
-fn collect_equalities<'a>(condition: &'a Condition, found: &mut Vec<(Indexed, &'a [Value])>) {
-    match condition {
-        Condition::And(all) => all.iter().for_each(|one| collect_equalities(one, found)),
-        Condition::Or(_) | Condition::Not(_) => {}
-        Condition::Test(attribute, check) => {
-            let values = match check {
-                Check::Equal(value) => std::slice::from_ref(value),
-                Check::In(values) => values.as_slice(),
-                Check::Order(..) | Check::Between(..) | Check::StartsWith(_) | Check::Present => return,
-            };
-            let indexed = match attribute.name.as_str() {
-                "WorkflowId" => Indexed::WorkflowId,
-                "RunId" => Indexed::RunId,
-                "WorkflowType" => Indexed::WorkflowType,
-                "ExecutionStatus" => Indexed::ExecutionStatus,
-                _ => return,
-            };
-            found.push((indexed, values));
+impl Condition {
+    fn is_about(&self, names: &[&str]) -> bool {
+        match self {
+            Self::And(all) | Self::Or(all) => all.iter().all(|one| one.is_about(names)),
+            Self::Not(inner) => inner.is_about(names),
+            Self::Test(attribute, _) => names.contains(&attribute.name.as_str()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use bristlecone_proto::temporal::api::enums::v1::IndexedValueType as Kind;
 
 use super::attribute::{Attribute, NAMESPACE_DIVISION, Names};
-use super::syntax::{Expr, Literal, Operator, Query, Test};
+use super::syntax::{Expr, Literal, Operator, OrderBy, Query, Test};
 use super::value::{Value, value};
 use super::{Filter, FilterError};
 
@@ -36,18 +36,23 @@ pub enum Order {
     GreaterEqual,
 }
 
+/// One attribute that a listing is sorted by. Executions without it come last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sort {
+    pub attribute: Attribute,
+    pub descending: bool,
+}
+
 pub(super) fn resolve(query: &Query, names: &Names<'_>) -> Result<Filter, FilterError> {
     let group_by_status = group_by_status(query, names)?;
-    if !query.order_by.is_empty() {
-        return Err(FilterError::NotSupported("'ORDER BY' clause".into()));
-    }
+    let order_by = order_by(query, names)?;
     let mut resolver = Resolver { names, mentions_division: false };
     let condition = query.condition.as_ref().map(|expr| resolver.condition(expr)).transpose()?;
     let condition = match names {
         Names::Namespace(_) if !resolver.mentions_division => Some(without_divisions(condition)),
         Names::Namespace(_) | Names::Typed => condition,
     };
-    Ok(Filter { condition, group_by_status })
+    Ok(Filter { condition, group_by_status, order_by })
 }
 
 fn group_by_status(query: &Query, names: &Names<'_>) -> Result<bool, FilterError> {
@@ -58,6 +63,18 @@ fn group_by_status(query: &Query, names: &Names<'_>) -> Result<bool, FilterError
         [_] => error("'GROUP BY' clause is only supported for ExecutionStatus"),
         _ => error("'GROUP BY' clause supports only a single field"),
     }
+}
+
+fn order_by(query: &Query, names: &Names<'_>) -> Result<Vec<Sort>, FilterError> {
+    let sort = |by: &OrderBy| {
+        let attribute = names.find(&by.name)?;
+        if attribute.kind == Kind::Text {
+            let text = "unable to sort by field of Text type, use field of type Keyword";
+            return Err(FilterError::Invalid(text.into()));
+        }
+        Ok(Sort { attribute, descending: by.descending })
+    };
+    query.order_by.iter().map(sort).collect()
 }
 
 pub(super) fn without_divisions(condition: Option<Condition>) -> Condition {

@@ -22,7 +22,13 @@ const DEPTH_MAX: usize = 100;
 pub struct Query {
     pub condition: Option<Expr>,
     pub group_by: Vec<String>,
-    pub order_by: Vec<String>,
+    pub order_by: Vec<OrderBy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderBy {
+    pub name: String,
+    pub descending: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,11 +111,11 @@ impl Query {
         }
         if parser.eat(Keyword::Group) {
             parser.expect(Keyword::By)?;
-            query.group_by = parser.names(false)?;
+            query.group_by = parser.group_by()?;
         }
         if parser.eat(Keyword::Order) {
             parser.expect(Keyword::By)?;
-            query.order_by = parser.names(true)?;
+            query.order_by = parser.order_by()?;
         }
         if parser.eat(Keyword::Limit) {
             return Err(FilterError::NotSupported("'LIMIT' clause".into()));
@@ -298,18 +304,24 @@ impl Parser {
         }
     }
 
-    /// Names after GROUP BY and ORDER BY; only the latter have a direction.
-    fn names(&mut self, directed: bool) -> Result<Vec<String>, FilterError> {
-        let mut names = Vec::new();
-        loop {
-            names.push(self.column()?);
-            if directed && !self.eat(Keyword::Asc) {
-                self.eat(Keyword::Desc);
-            }
-            if !self.eat_word(&Word::Comma) {
-                return Ok(names);
-            }
+    fn group_by(&mut self) -> Result<Vec<String>, FilterError> {
+        self.listed(Self::column)
+    }
+
+    fn order_by(&mut self) -> Result<Vec<OrderBy>, FilterError> {
+        self.listed(|parser| {
+            let name = parser.column()?;
+            let descending = !parser.eat(Keyword::Asc) && parser.eat(Keyword::Desc);
+            Ok(OrderBy { name, descending })
+        })
+    }
+
+    fn listed<T>(&mut self, one: impl Fn(&mut Self) -> Result<T, FilterError>) -> Result<Vec<T>, FilterError> {
+        let mut all = vec![one(self)?];
+        while self.eat_word(&Word::Comma) {
+            all.push(one(self)?);
         }
+        Ok(all)
     }
 }
 

@@ -212,8 +212,11 @@ fn errors_are_in_the_words_of_the_api() {
             "ExecutionDuration = 'long'",
             "invalid expression: invalid duration value for search attribute ExecutionDuration: long",
         ),
-        ("WorkflowId = 'x' ORDER BY StartTime DESC", "operation is not supported: 'ORDER BY' clause"),
-        ("order by StartTime", "operation is not supported: 'ORDER BY' clause"),
+        (
+            "ORDER BY StartTime, Notes DESC",
+            "invalid expression: unable to sort by field of Text type, use field of type Keyword",
+        ),
+        ("order by Nothing", "invalid expression: column name 'Nothing' is not a valid search attribute"),
         ("WorkflowId = 'x' LIMIT 5", "operation is not supported: 'LIMIT' clause"),
         (
             "GROUP BY WorkflowType",
@@ -248,21 +251,35 @@ fn grouping_is_by_status() {
 }
 
 #[test]
-fn equalities_are_those_that_every_match_satisfies() {
-    let filter = parse(
-        "WorkflowId IN ('a', 'b') AND (ExecutionStatus = 'Running' AND RunId = 'r') AND WorkflowType != 'x' \
-         AND (WorkflowType = 'y' OR WorkflowType = 'z') AND NOT WorkflowType = 'w'",
-    )
-    .expect("valid");
+fn ways_to_find_are_those_that_every_match_satisfies() {
+    let plans = |query: &str| parse(query).expect(query).plans();
+    let is = |name: &str, value: Value| Access::Index { name: name.into(), probe: Probe::Is(value) };
     let text = |text: &str| Value::Text(text.to_owned());
     assert_eq!(
-        filter.equalities(),
+        plans(
+            "WorkflowId IN ('a', 'b') AND (ExecutionStatus = 'Running' AND RunId = 'r') AND WorkflowType != 'x' \
+             AND (WorkflowType = 'y' OR CustomerId = 'z') AND NOT WorkflowType = 'w' AND TaskQueue = 'q'"
+        ),
         [
-            (Indexed::WorkflowId, [text("a"), text("b")].as_slice()),
-            (Indexed::ExecutionStatus, &[Value::Status(Status::Running)]),
-            (Indexed::RunId, &[text("r")]),
+            vec![is("WorkflowId", text("a")), is("WorkflowId", text("b"))],
+            vec![Access::Open { start_from: i64::MIN }],
+            vec![Access::Run("r".into())],
+            vec![is("WorkflowType", text("y")), is("CustomerId", text("z"))],
         ]
     );
+    assert!(plans("WorkflowId = 'a' OR TaskQueue = 'q'").is_empty());
+    assert_eq!(
+        plans("StartTime >= 5 AND CloseTime < 9 AND StartTime < 7"),
+        [
+            vec![Access::Open { start_from: 5 }, Access::Closed { from: 5, to: i64::MAX }],
+            vec![Access::Closed { from: i64::MIN, to: 9 }],
+        ]
+    );
+    assert_eq!(plans("RootWorkflowId = 'a'"), [[is("RootWorkflowId", text("a")), is("WorkflowId", text("a"))]]);
+    let amount = |from, to| vec![Access::Index { name: "Amount".into(), probe: Probe::Between(Kind::Int, from, to) }];
+    assert_eq!(plans("Amount > 3"), [amount(Some(Value::Int(3)), None)]);
+    assert_eq!(plans("Amount BETWEEN 1 AND 2"), [amount(Some(Value::Int(1)), Some(Value::Int(2)))]);
+    assert!(plans("Amount > 3.5").is_empty(), "whole numbers stand in no order with others");
 }
 
 #[test]
@@ -335,10 +352,19 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
+fn sort() -> impl Strategy<Value = Sort> {
+    let sortable = attribute().prop_filter("texts have no order", |attribute| attribute.kind != Kind::Text);
+    (sortable, any::<bool>()).prop_map(|(attribute, descending)| Sort { attribute, descending })
+}
+
 proptest! {
     #[test]
-    fn a_filter_comes_back_from_its_text(condition in proptest::option::of(condition()), group_by_status: bool) {
-        let filter = Filter { condition, group_by_status };
+    fn a_filter_comes_back_from_its_text(
+        condition in proptest::option::of(condition()),
+        group_by_status: bool,
+        order_by in proptest::collection::vec(sort(), 0..3),
+    ) {
+        let filter = Filter { condition, group_by_status, order_by };
         prop_assert_eq!(Filter::from_text(&filter.to_string()), Ok(filter.clone()));
         filter.matches(&execution());
     }
@@ -350,7 +376,7 @@ proptest! {
 
     #[test]
     fn no_row_of_words_breaks_the_parser(words in proptest::collection::vec(proptest::sample::select(vec![
-        "WorkflowId", "`x", "Amount", "=", "!=", "<", "AND", "OR", "NOT", "IN", "(", ")", ",", "'a'", "\"", "1", "-2.5",
+        "WorkflowId", "`x", "Amount", "ASC", "DESC", "=", "!=", "<", "AND", "OR", "NOT", "IN", "(", ")", ",", "'a'", "\"", "1", "-2.5",
         "BETWEEN", "IS", "NULL", "STARTS_WITH", "LIKE", "GROUP BY", "ORDER BY", "LIMIT", "true", "\\", "-", "ExecutionStatus",
     ]), 0..30)) {
         let text = words.join(" ");

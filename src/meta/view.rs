@@ -59,6 +59,7 @@ impl MetaView {
                 Op::Put { key, value } => view.put(key, value)?,
                 Op::Delete { key } | Op::SingleDelete { key } => view.delete(key)?,
                 Op::DeleteRange { .. } => anyhow::bail!("metadata is never removed by range"),
+                Op::Add { .. } => anyhow::bail!("metadata has no counters"),
             }
         }
         Ok(view)

@@ -8,7 +8,7 @@
 //! commit.rs    what follows an applied batch        backlog.rs    tasks that wait, by queue
 //! live.rs      chains in memory                     outbox.rs     effects on other chains
 //! queries.rs   queries that wait for a worker       history.rs    reading events
-//! updates.rs   callers who wait for updates
+//! updates.rs   callers who wait for updates         search.rs     the shard's part of a listing
 //! retention.rs closed runs that are old enough to go
 //! ```
 //!
@@ -35,6 +35,7 @@ mod outbox;
 mod queries;
 mod retention;
 mod rows;
+mod search;
 mod updates;
 mod visibility;
 
@@ -56,7 +57,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 pub use history::EventReader;
-pub use visibility::order_of;
+pub use search::search;
 
 use crate::cluster::Cluster;
 use crate::meta::MetaView;

@@ -8,6 +8,7 @@
 //! 02 delete        length key
 //! 03 single delete length key
 //! 04 delete range  length first-key  length end-key     first-key < end-key, the end exclusive
+//! 05 add           length key  8 bytes: an i64, little endian
 //! ```
 //! A [`Batch`] that exists is well-formed: bytes from outside become one through [`Batch::decode`] only.
 //!
@@ -57,6 +58,12 @@ pub enum Op<'a> {
     DeleteRange {
         start: &'a [u8],
         end: &'a [u8],
+    },
+    /// Adds to a row that is a number (an i64, little endian; one that is not there is 0): counters that
+    /// many transitions change need not be read first. The row stays when the sum is 0.
+    Add {
+        key: &'a [u8],
+        amount: i64,
     },
 }
 
@@ -135,7 +142,9 @@ impl Op<'_> {
     /// Whether it touches keys of this range only.
     pub fn is_within(&self, range: &KeyRange) -> bool {
         match self {
-            Op::Put { key, .. } | Op::Delete { key } | Op::SingleDelete { key } => range.contains(key),
+            Op::Put { key, .. } | Op::Delete { key } | Op::SingleDelete { key } | Op::Add { key, .. } => {
+                range.contains(key)
+            }
             Op::DeleteRange { start, end } => &range.start[..] <= *start && *end <= &range.end[..],
         }
     }
@@ -206,6 +215,17 @@ impl BatchBuilder {
         self.head_of_row(DELETE, slot, key);
     }
 
+    /// See [`Op::Add`].
+    pub fn add(&mut self, key: &[u8], amount: i64) {
+        self.head(ADD, key);
+        self.bytes.extend_from_slice(&amount.to_le_bytes());
+    }
+
+    pub fn add_to_row(&mut self, slot: Slot, key: &Key<'_>, amount: i64) {
+        self.head_of_row(ADD, slot, key);
+        self.bytes.extend_from_slice(&amount.to_le_bytes());
+    }
+
     /// Adds the operations of another batch after those that are here.
     pub fn append(&mut self, batch: &Batch) {
         self.bytes.extend_from_slice(&batch.bytes);
@@ -268,10 +288,11 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const SINGLE_DELETE: u8 = 3;
 const DELETE_RANGE: u8 = 4;
+const ADD: u8 = 5;
 
 fn check(op: Op<'_>) -> Result<(), Malformed> {
     match op {
-        Op::Put { key, .. } | Op::Delete { key } | Op::SingleDelete { key } => check_key(key),
+        Op::Put { key, .. } | Op::Delete { key } | Op::SingleDelete { key } | Op::Add { key, .. } => check_key(key),
         Op::DeleteRange { start, end } => {
             check_key(start)?;
             check_key(end)?;
@@ -296,8 +317,19 @@ fn take_op<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
         DELETE => Some(Op::Delete { key: first }),
         SINGLE_DELETE => Some(Op::SingleDelete { key: first }),
         DELETE_RANGE => Some(Op::DeleteRange { start: first, end: take_bytes(rest)? }),
+        ADD => {
+            let (amount, after) = rest.split_first_chunk()?;
+            *rest = after;
+            Some(Op::Add { key: first, amount: i64::from_le_bytes(*amount) })
+        }
         _ => None,
     }
+}
+
+/// The sum of a number that is stored and what is added to it; `None` when what is stored is no number.
+pub(super) fn sum(stored: Option<&[u8]>, amounts: impl IntoIterator<Item = i64>) -> Option<i64> {
+    let stored = stored.map_or(Some([0; 8]), |bytes| bytes.try_into().ok())?;
+    Some(amounts.into_iter().fold(i64::from_le_bytes(stored), i64::wrapping_add))
 }
 
 fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {

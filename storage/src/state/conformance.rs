@@ -43,6 +43,7 @@ pub(super) fn run(make: &dyn Fn() -> Box<dyn Subject>, cases: u32) {
         pages_keep_to_their_limits,
         views_stay_as_they_were,
         a_write_is_whole_and_in_order,
+        numbers_add_up,
         only_what_was_flushed_survives,
         persisted_rows_are_the_flushed_ones,
         a_snapshot_replaces_everything_in_its_span,
@@ -196,6 +197,37 @@ fn a_write_is_whole_and_in_order(subject: &mut dyn Subject) {
     assert_eq!(all_rows(store), map(&[("a", "2"), ("b", "3"), ("c", "1")]));
     store.write(&[batch(|batch| batch.single_delete(b"c"))]).expect("the write succeeds");
     assert_eq!(all_rows(store), map(&[("a", "2"), ("b", "3")]));
+}
+
+/// Numbers add up over batches, flushes and whatever merges them; what is gone begins at nothing.
+fn numbers_add_up(subject: &mut dyn Subject) {
+    let number = |store: &dyn StateStore, key: &[u8]| {
+        store
+            .get(key)
+            .expect("the read succeeds")
+            .map(|bytes| i64::from_le_bytes(bytes[..].try_into().expect("8 bytes")))
+    };
+    let add = |store: &dyn StateStore, key: &[u8], amount: i64| {
+        store.write(&[batch(|batch| batch.add(key, amount))]).expect("the write succeeds");
+    };
+    for amount in 1..=10 {
+        add(subject.store(), b"n", amount);
+        if amount % 3 == 0 {
+            subject.store().flush().expect("the flush succeeds");
+        }
+    }
+    add(subject.store(), b"n", -5);
+    assert_eq!(number(subject.store(), b"n"), Some(50));
+    subject.store().write(&[batch(|batch| batch.put(b"n", &7_i64.to_le_bytes()))]).expect("the write succeeds");
+    add(subject.store(), b"n", 1);
+    assert_eq!(number(subject.store(), b"n"), Some(8));
+    subject.store().write(&[batch(|batch| batch.delete_range(&range("n", "o")))]).expect("the write succeeds");
+    assert_eq!(number(subject.store(), b"n"), None);
+    add(subject.store(), b"n", 3);
+    add(subject.store(), b"n", -3);
+    subject.store().flush().expect("the flush succeeds");
+    assert_eq!(all_rows(subject.store()).get(&b"n"[..]).map(Bytes::len), Some(8));
+    assert_eq!(number(subject.store(), b"n"), Some(0));
 }
 
 fn only_what_was_flushed_survives(subject: &mut dyn Subject) {

@@ -153,6 +153,15 @@ impl Tables {
                         return Err(Error::Invalid(text));
                     }
                 }
+                Op::Add { key, amount } => {
+                    let row = rows.get(key);
+                    let Some(sum) = super::batch::sum(row.map(|row| &row.value[..]), [amount]) else {
+                        return Err(Error::Invalid(format!("a number is added to what is none, at {key:02x?}")));
+                    };
+                    let puts = row.map_or(0, |row| row.puts);
+                    let row = Row::new(key, &sum.to_le_bytes(), puts.saturating_add(1));
+                    rows.insert(Bytes::copy_from_slice(key), row);
+                }
                 Op::DeleteRange { start, end } => {
                     let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
                     self.deleted.extract_if(start.clone()..end.clone(), |_| true).for_each(drop);

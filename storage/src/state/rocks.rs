@@ -194,6 +194,7 @@ impl RocksStore {
                 Op::Delete { key } => joined.delete(key),
                 Op::SingleDelete { key } => joined.single_delete(key),
                 Op::DeleteRange { start, end } => joined.delete_range(start, end),
+                Op::Add { key, amount } => joined.merge(key, amount.to_le_bytes()),
             }
         }
         self.db.write_opt(joined, &self.writes).map_err(|error| self.write_failed(error))

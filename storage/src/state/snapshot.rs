@@ -64,7 +64,7 @@ pub(super) fn puts_in_order(extra: &Batch) -> Result<Vec<(&[u8], &[u8])>> {
     for op in extra {
         match op {
             Op::Put { key, value } => puts.push((key, value)),
-            Op::Delete { .. } | Op::SingleDelete { .. } | Op::DeleteRange { .. } => {
+            Op::Delete { .. } | Op::SingleDelete { .. } | Op::DeleteRange { .. } | Op::Add { .. } => {
                 return Err(Error::Invalid("a batch on top of a snapshot takes puts only".into()));
             }
         }

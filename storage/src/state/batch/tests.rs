@@ -10,6 +10,7 @@ enum Made {
     Delete(Vec<u8>),
     SingleDelete(Vec<u8>),
     DeleteRange(Vec<u8>, Vec<u8>),
+    Add(Vec<u8>, i64),
 }
 
 fn made() -> impl Strategy<Value = Made> {
@@ -18,6 +19,7 @@ fn made() -> impl Strategy<Value = Made> {
         (key(), prop::collection::vec(any::<u8>(), 0..400)).prop_map(|(key, value)| Made::Put(key, value)),
         key().prop_map(Made::Delete),
         key().prop_map(Made::SingleDelete),
+        (key(), any::<i64>()).prop_map(|(key, amount)| Made::Add(key, amount)),
         (key(), key())
             .prop_filter("a range has an end", |(a, b)| a != b)
             .prop_map(|(a, b)| Made::DeleteRange(a.clone().min(b.clone()), a.max(b))),
@@ -31,6 +33,7 @@ fn build(ops: &[Made]) -> BatchBuilder {
             Made::Put(key, value) => batch.put(key, value),
             Made::Delete(key) => batch.delete(key),
             Made::SingleDelete(key) => batch.single_delete(key),
+            Made::Add(key, amount) => batch.add(key, *amount),
             Made::DeleteRange(start, end) => batch.delete_range(&KeyRange::new(start.clone(), end.clone())),
         }
     }
@@ -42,6 +45,7 @@ fn op(made: &Made) -> Op<'_> {
         Made::Put(key, value) => Op::Put { key, value },
         Made::Delete(key) => Op::Delete { key },
         Made::SingleDelete(key) => Op::SingleDelete { key },
+        Made::Add(key, amount) => Op::Add { key, amount: *amount },
         Made::DeleteRange(start, end) => Op::DeleteRange { start, end },
     }
 }
@@ -106,6 +110,7 @@ fn check_decoded(bytes: Vec<u8>) -> Result<(), TestCaseError> {
             Op::Put { key, value } => again.put(key, value),
             Op::Delete { key } => again.delete(key),
             Op::SingleDelete { key } => again.single_delete(key),
+            Op::Add { key, amount } => again.add(key, amount),
             Op::DeleteRange { start, end } => again.delete_range(&KeyRange::new(start.to_vec(), end.to_vec())),
         }
     }

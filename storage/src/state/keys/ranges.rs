@@ -1,5 +1,7 @@
 //! Ranges of keys that are read, written or removed together.
 
+use std::cmp::Reverse;
+
 use super::code::{Part, write_text_start};
 use super::{Attribute, GROUP_SLOT, Id, IndexValue, Slot, Text};
 use crate::state::KeyRange;
@@ -105,6 +107,35 @@ pub fn index(slot: Slot, namespace_id: &str, attribute: &Attribute<'_>) -> KeyRa
 /// The runs with this value, in the order of a listing.
 pub fn index_of(slot: Slot, namespace_id: &str, attribute: &Attribute<'_>, value: &IndexValue<'_>) -> KeyRange {
     index_prefix(slot, namespace_id, attribute).with(value).range()
+}
+
+/// The runs with this value that closed between the two times, both included; [`super::OPEN`] for open ones.
+pub fn index_closed(
+    slot: Slot,
+    namespace_id: &str,
+    attribute: &Attribute<'_>,
+    value: &IndexValue<'_>,
+    from: i64,
+    to: i64,
+) -> KeyRange {
+    let value = index_prefix(slot, namespace_id, attribute).with(value);
+    let first = value.clone().with(&Reverse(to)).range().start;
+    // An empty range has its end at its start.
+    let end = value.with(&Reverse(from)).range().end.max(first.clone());
+    KeyRange::new(first, end)
+}
+
+/// Of the runs with this value and this close, those that started at the time or later.
+pub fn index_started_from(
+    slot: Slot,
+    namespace_id: &str,
+    attribute: &Attribute<'_>,
+    value: &IndexValue<'_>,
+    close: i64,
+    start: i64,
+) -> KeyRange {
+    let close = index_prefix(slot, namespace_id, attribute).with(value).with(&Reverse(close));
+    KeyRange::new(close.clone().range().start, close.with(&Reverse(start)).range().end)
 }
 
 /// The runs with values from `first` to `last`, both included, of one type.

@@ -1,8 +1,8 @@
 //! How RocksDB is set up for rows that a Raft log protects: memory, files, levels, compression.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Error, InfoLogger, LogLevel, Options};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Error, InfoLogger, LogLevel, MergeOperands, Options};
 
-use crate::state::snapshot;
+use crate::state::{batch, snapshot};
 
 /// Memory and files that a store may use. All sizes in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,13 @@ const ZSTD_WINDOW_BITS: i32 = -14;
 /// Values of this length and more stand in files of their own, out of the way of compactions.
 const BLOB_BYTES_MIN: u64 = 4096;
 
+/// `Op::Add`: what is no number makes reads of the row, and compactions, fail as corrupt.
+fn add(_key: &[u8], stored: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let amounts: Option<Vec<i64>> =
+        operands.iter().map(|operand| Some(i64::from_le_bytes(operand.try_into().ok()?))).collect();
+    batch::sum(stored, amounts?).map(|sum| sum.to_le_bytes().to_vec())
+}
+
 pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Error> {
     // What has no setter of its own: no flush when a store is dropped (a poisoned one must not write);
     // no second try after a background error; a memtable with many range tombstones slows every read,
@@ -50,6 +57,7 @@ pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Er
          memtable_max_range_deletions=256;enforce_single_del_contracts=false",
     )?;
     tuned.create_if_missing(true);
+    tuned.set_merge_operator_associative("bristlecone.add", add);
     tuned.set_paranoid_checks(true);
     tuned.set_unordered_write(false);
 
