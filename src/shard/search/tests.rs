@@ -172,7 +172,7 @@ fn fill(runs: &[Visibility]) -> RocksStore {
 
 fn list(filter: &Filter, page_size: u32, after: Bytes, count_only: bool) -> ListShards {
     let (namespace_id, query) = (NAMESPACE.to_owned(), filter.to_string());
-    ListShards { namespace_id, query, page_size, after, count_only, group_id: 1 }
+    ListShards { namespace_id, query, page_size, after, count_only, group_id: 1, remains: false }
 }
 
 fn sort_key(filter: &Filter, run: &Visibility) -> Vec<u8> {
