@@ -15,6 +15,7 @@
 //! `src/grpc` (one file per RPC), and the shard actors for effects on other chains.
 
 mod list;
+mod remains;
 mod route;
 mod serve;
 mod tasks;
