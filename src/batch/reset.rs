@@ -101,10 +101,8 @@ async fn build(
     build_id: &str,
     current_run_only: bool,
 ) -> Result<Point, Failed> {
-    let describe = DescribeWorkflowExecutionRequest {
-        namespace: namespace.to_owned(),
-        execution: Some(execution.clone()),
-    };
+    let describe =
+        DescribeWorkflowExecutionRequest { namespace: namespace.to_owned(), execution: Some(execution.clone()) };
     let described = api::describe_workflow_execution::handle(edge.clone(), Call::own(), describe).await?;
     let points = described.workflow_execution_info.and_then(|info| info.auto_reset_points).unwrap_or_default().points;
     let point = points.into_iter().find(|point| point.build_id == build_id);
