@@ -515,7 +515,14 @@ fn begins(input: &Input) -> bool {
     kind.is_some_and(|kind| {
         matches!(
             kind,
-            Kind::Start(_) | Kind::SignalWithStart(_) | Kind::UpdateWithStart(_) | Kind::Reset(_) | Kind::StartChild(_)
+            Kind::Start(_)
+                | Kind::SignalWithStart(_)
+                | Kind::UpdateWithStart(_)
+                | Kind::Reset(_)
+                | Kind::StartChild(_)
+                | Kind::StartStandalone(_)
+                | Kind::CreateSchedule(_)
+                | Kind::ScheduledStart(_)
         )
     })
 }
