@@ -21,6 +21,7 @@ from temporalio.api.batch.v1 import (
 from temporalio.api.common.v1 import Priority, ResetOptions, WorkflowExecution
 from temporalio.api.enums.v1 import BatchOperationState, BatchOperationType, EventType, WorkflowExecutionStatus
 from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
+from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.workflow.v1 import WorkflowExecutionOptions
 from temporalio.api.workflowservice.v1 import (
     DeleteWorkflowExecutionRequest,
@@ -29,13 +30,14 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     ListBatchOperationsRequest,
     PauseWorkflowExecutionRequest,
+    QueryWorkflowRequest,
     RegisterNamespaceRequest,
     StartBatchOperationRequest,
     StopBatchOperationRequest,
     UnpauseWorkflowExecutionRequest,
     UpdateWorkflowExecutionOptionsRequest,
 )
-from temporalio.client import Client, WorkflowQueryRejectedError
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
@@ -144,8 +146,15 @@ async def test_pause_and_unpause(client, clients, worker_client, name):
         before = len(await events_of(client, name))
         for _ in range(3):
             await handle.signal(Steps.go)
-        with pytest.raises(WorkflowQueryRejectedError):
-            await handle.query(Steps.count)
+        # Asked in the API's own terms: the SDK's list of statuses does not have this one.
+        rejected = await client.workflow_service.query_workflow(
+            QueryWorkflowRequest(
+                namespace=client.namespace,
+                execution=WorkflowExecution(workflow_id=name),
+                query=WorkflowQuery(query_type="count"),
+            )
+        )
+        assert rejected.query_rejected.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_PAUSED
         await asyncio.sleep(1)
         assert len(await events_of(client, name)) == before + 3
 

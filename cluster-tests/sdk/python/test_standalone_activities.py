@@ -4,10 +4,11 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import RateLimit, TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DeleteActivityExecutionRequest,
+    DescribeActivityExecutionRequest,
     DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
     UpdateTaskQueueConfigRequest,
@@ -134,7 +135,9 @@ async def test_operators(client, worker_client, name):
     handle = await start(client, activities.greet, "World", name=name)
     await handle.pause(reason="wait")
     async with make_worker(worker_client, name):
-        assert (await handle.describe()).paused
+        request = DescribeActivityExecutionRequest(namespace=client.namespace, activity_id=handle.id)
+        described = await client.workflow_service.describe_activity_execution(request)
+        assert described.info.run_state == PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED
         await handle.unpause()
         assert await handle.result() == "Hello, World!"
 
