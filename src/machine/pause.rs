@@ -17,7 +17,7 @@ use bristlecone_proto::chain::Rejection;
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use bristlecone_proto::temporal::api::history::v1::{
-    WorkflowExecutionPausedEventAttributes, WorkflowExecutionUnpausedEventAttributes,
+    HistoryEvent, WorkflowExecutionPausedEventAttributes, WorkflowExecutionUnpausedEventAttributes,
 };
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     PauseWorkflowExecutionRequest, UnpauseWorkflowExecutionRequest,
@@ -25,7 +25,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
 
 use crate::draft::Draft;
 use crate::stamp::Limits;
-use crate::{Step, reply};
+use crate::{Step, event, reply};
 
 pub(crate) fn pause(mut draft: Draft<'_>, request: &PauseWorkflowExecutionRequest) -> Step {
     let limits = draft.at().limits;
@@ -49,7 +49,7 @@ pub(crate) fn pause(mut draft: Draft<'_>, request: &PauseWorkflowExecutionReques
         reason: request.reason.clone(),
         request_id: request.request_id.clone(),
     };
-    draft.add(&run_id, Attributes::WorkflowExecutionPausedEventAttributes(attributes));
+    add(&mut draft, &run_id, Attributes::WorkflowExecutionPausedEventAttributes(attributes));
     draft.finish(reply::done())
 }
 
@@ -69,13 +69,19 @@ pub(crate) fn unpause(mut draft: Draft<'_>, request: &UnpauseWorkflowExecutionRe
         reason: request.reason.clone(),
         request_id: request.request_id.clone(),
     };
-    draft.add(&run_id, Attributes::WorkflowExecutionUnpausedEventAttributes(attributes));
+    add(&mut draft, &run_id, Attributes::WorkflowExecutionUnpausedEventAttributes(attributes));
     let run = draft.run(&run_id);
     // A run that has not begun begins when its delay is over, or its parent has noted it.
     if !run.is_backing_off() && !run.head.awaits_parent {
         draft.schedule_workflow_task(&run_id);
     }
     draft.finish(reply::done())
+}
+
+/// SDKs that don't know these events pass over them.
+fn add(draft: &mut Draft<'_>, run_id: &str, attributes: Attributes) {
+    let event = event::new(draft.now(), attributes);
+    draft.add_event(run_id, HistoryEvent { worker_may_ignore: true, ..event });
 }
 
 fn find(draft: &Draft<'_>, workflow_id: &str, run_id: &str) -> Result<alloc::string::String, Rejection> {

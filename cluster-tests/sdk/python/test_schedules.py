@@ -116,7 +116,7 @@ async def test_pausing_and_limited_actions(client, worker, name):
     handle = await client.create_schedule(name, Schedule(action=greeting(name), spec=every(1), state=limited))
     await handle.unpause(note="go")
     await until(lambda: _at_least(handle, 2))
-    await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+    await triggered(handle, ScheduleOverlapPolicy.ALLOW_ALL)
     described = await handle.describe()
     assert (described.info.num_actions, described.schedule.state.remaining_actions) == (3, 0)
     assert (described.info.next_action_times, described.schedule.state.note) == ([], "go")

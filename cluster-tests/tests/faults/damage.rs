@@ -39,16 +39,18 @@ async fn f11_the_end_of_the_log_is_torn() {
         let led = stage.led_by(victim).await;
         stage.measure();
         stage.cluster.node(victim).kill();
-        // A write that the power left half done: some sectors of it, in no order, with anything in them.
+        // A write that the power left half done: without its first sector, with anything in others. (A disk writes
+        // a sector as a whole: one with anything in it, where a write began, is damage, and is refused.)
         let (segment, end) = end_of_log(&stage.cluster.node(victim).data_dir());
-        let room = fs::metadata(&segment).expect("there").len().saturating_sub(end.next_multiple_of(SECTOR));
+        let torn_from = end.next_multiple_of(SECTOR) + SECTOR;
+        let room = fs::metadata(&segment).expect("there").len().saturating_sub(torn_from);
         let garbage: Vec<u8> = {
             let mut rng = rand::rng();
             let length = rng.random_range(1..=TORN_MAX).min(room as usize);
             (0..length).map(|_| rng.random()).collect()
         };
         let file = OpenOptions::new().write(true).open(&segment).expect("there");
-        file.write_all_at(&garbage, end.next_multiple_of(SECTOR)).expect("writable");
+        file.write_all_at(&garbage, torn_from).expect("writable");
         stage.cluster.node(victim).start().expect("the program starts");
         stage.recover().await;
         stage.note(&led);

@@ -40,7 +40,7 @@ async fn f10_a_sync_fails_once() {
         .await;
         gone_after.push(begun.elapsed());
         injector.wait().expect("it ends with the process that it follows");
-        assert!(stage.cluster.node(victim).log().contains("the sync failed"), "the node says why");
+        assert!(stage.cluster.node(victim).log().contains("the log cannot be written"), "the node says why");
         stage.probes.wait_answering(WELL_AGAIN).await;
         stage.note(&led);
         stage.load.wait_for(PROGRESS).await;
