@@ -317,8 +317,8 @@ fn set(activity: &mut record::Activity, options: ActivityOptions) {
 }
 
 fn restore(activity: &mut record::Activity) {
-    if let Some(original) = activity.original_options.take() {
-        // The priority is not among what a reset brings back.
+    // They stay known: the priority is not among what a reset brings back, but may still be asked for.
+    if let Some(original) = activity.original_options.clone() {
         let priority = activity.priority.clone();
         set(activity, ActivityOptions { priority, ..original });
     }

@@ -228,6 +228,7 @@ fn numbers_add_up(subject: &mut dyn Subject) {
     subject.store().flush().expect("the flush succeeds");
     assert_eq!(all_rows(subject.store()).get(&b"n"[..]).map(Bytes::len), Some(8));
     assert_eq!(number(subject.store(), b"n"), Some(0));
+    subject.store().verify().expect("what adds is no damage");
 }
 
 fn only_what_was_flushed_survives(subject: &mut dyn Subject) {

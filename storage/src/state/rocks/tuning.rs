@@ -48,6 +48,10 @@ fn add(_key: &[u8], stored: Option<&[u8]>, operands: &MergeOperands) -> Option<V
     batch::sum(stored, amounts?).map(|sum| sum.to_le_bytes().to_vec())
 }
 
+fn set_merges(options: &mut Options) {
+    options.set_merge_operator_associative("bristlecone.add", add);
+}
+
 pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Error> {
     // What has no setter of its own: no flush when a store is dropped (a poisoned one must not write);
     // no second try after a background error; a memtable with many range tombstones slows every read,
@@ -57,7 +61,7 @@ pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Er
          memtable_max_range_deletions=256;enforce_single_del_contracts=false",
     )?;
     tuned.create_if_missing(true);
-    tuned.set_merge_operator_associative("bristlecone.add", add);
+    set_merges(&mut tuned);
     tuned.set_paranoid_checks(true);
     tuned.set_unordered_write(false);
 
@@ -115,6 +119,7 @@ pub(super) fn bulk(cache: &Cache, open_files_max: i32) -> Options {
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
     let mut options = Options::default();
+    set_merges(&mut options);
     options.set_max_open_files(open_files_max);
     options.set_block_based_table_factory(&table);
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
