@@ -64,15 +64,16 @@ pub fn of_activity(workflow_id: &str, run: &Run, activity: &record::Activity) ->
     if !activity.offered || run.is_paused() {
         return None;
     }
+    let priority = merge(run.head.priority.as_ref(), activity.priority.as_ref());
     let key = TaskKey {
         kind: TaskKind::Activity,
         queue: activity.task_queue.clone(),
-        priority: level(activity.priority.as_ref()),
+        priority: level(priority.as_ref()),
         scheduled: activity.scheduled_time.as_ref().map_or(0, nanos),
         run_id: run.id.clone(),
         scheduled_event_id: activity.scheduled_event_id,
     };
-    let (fairness_key, fairness_weight) = fairness(activity.priority.as_ref());
+    let (fairness_key, fairness_weight) = fairness(priority.as_ref());
     let value = record::Task {
         workflow_id: workflow_id.to_string(),
         attempt: activity.attempt,

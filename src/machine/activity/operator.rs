@@ -26,7 +26,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
 use super::{is_started, options};
 use crate::draft::{Draft, normal_queue};
 use crate::stamp::{UnixNanos, duration_nanos, nanos, timestamp};
-use crate::{Step, fold, reply, retry, tasks};
+use crate::{Step, fold, reply, retry};
 
 /// Which pending activities of a run are meant.
 enum Wanted<'a> {
@@ -186,13 +186,11 @@ pub(crate) fn update_activity_options(mut draft: Draft<'_>, request: &UpdateActi
             },
         };
         let mut answer = wanted.clone();
-        let workflow_priority = run.head.priority.clone();
         change(&mut draft, &run_id, id, |activity| {
             if activity.original_options.is_none() {
                 activity.original_options = Some(of(activity));
             }
-            let priority = tasks::merge(workflow_priority.as_ref(), wanted.priority.as_ref());
-            set(activity, ActivityOptions { priority, ..wanted });
+            set(activity, wanted);
             activity.stamp = activity.stamp.wrapping_add(1);
             if !is_started(activity) {
                 reschedule(activity, due_again(activity), now);

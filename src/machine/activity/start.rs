@@ -13,7 +13,7 @@ use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use super::is_started;
 use crate::draft::Draft;
 use crate::stamp::timestamp;
-use crate::{Step, reply, standalone};
+use crate::{Step, reply, standalone, tasks};
 
 /// Claims the offered attempt for a poll. A claim repeated with the poll's request id is answered again;
 /// any other claim of a started attempt is refused, and the broker drops the task.
@@ -170,7 +170,7 @@ fn started(
         start_to_close_timeout: activity.start_to_close_timeout,
         heartbeat_timeout: activity.heartbeat_timeout,
         retry_policy: activity.retry_policy.clone(),
-        priority: activity.priority.clone(),
+        priority: tasks::merge(run.head.priority.as_ref(), activity.priority.as_ref()),
         workflow_type: run.started.workflow_type.clone().filter(|_| run.head.standalone.is_none()),
         workflow_namespace: id.namespace.clone(),
         scheduled,

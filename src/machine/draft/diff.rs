@@ -127,7 +127,7 @@ impl Draft<'_> {
         let workflow_id = &self.chain.id.workflow_id;
         let task = |run: &Run| tasks::of_workflow(workflow_id, run);
         tasks::change(before.and_then(task), task(now), rows);
-        // Pausing and going on changes every activity, so that the changes are all that may differ.
+        // Pausing, going on and another priority change every activity that is offered, so these are all that may differ.
         for (_, activity_before, activity) in now.activities.changes() {
             let offer = |run: &Run, activity: &record::Activity| tasks::of_activity(workflow_id, run, activity);
             let offered_before = activity_before.and_then(|activity| offer(before.unwrap_or(now), activity));

@@ -13,7 +13,7 @@ use bristlecone_proto::temporal::api::history::v1::{
 };
 
 use crate::chain::Run;
-use crate::{payload, tasks};
+use crate::payload;
 
 pub fn scheduled(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskScheduledEventAttributes, batch_id: i64) {
     let activity = record::Activity {
@@ -31,7 +31,7 @@ pub fn scheduled(run: &mut Run, event: &HistoryEvent, a: &ActivityTaskScheduledE
         first_scheduled_time: event.event_time,
         scheduled_time: event.event_time,
         offered: true,
-        priority: tasks::merge(run.head.priority.as_ref(), a.priority.as_ref()),
+        priority: a.priority.clone(),
         ..record::Activity::default()
     };
     run.activity_ids.put(a.activity_id.clone(), event.event_id);
@@ -90,4 +90,14 @@ pub(crate) fn note_pauses(run: &mut Run) {
         Some(noted) => attributes.indexed_fields.insert(PAUSE_INFO.into(), noted),
         None => attributes.indexed_fields.remove(PAUSE_INFO),
     };
+}
+
+/// Tasks of these activities that were offered already are not started any more.
+pub fn restamp(run: &mut Run, which: impl Fn(&record::Activity) -> bool) {
+    let ids: Vec<i64> = run.activities.iter().filter(|(_, activity)| which(activity)).map(|(id, _)| *id).collect();
+    for id in ids {
+        if let Some(activity) = run.activities.get_mut(&id) {
+            activity.stamp = activity.stamp.wrapping_add(1);
+        }
+    }
 }

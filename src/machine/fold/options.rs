@@ -4,6 +4,7 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::enums::v1::EventType;
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowExecutionOptionsUpdatedEventAttributes};
 
+use super::activity::restamp;
 use crate::chain::Run;
 use crate::options::{effective, in_new_fields};
 
@@ -36,6 +37,8 @@ pub fn updated(run: &mut Run, event: &HistoryEvent, a: &WorkflowExecutionOptions
     let ranks = a.priority.is_some() && a.priority != run.head.priority;
     if ranks {
         run.head.priority.clone_from(&a.priority);
+        // What waits for a worker is ranked by it, too.
+        restamp(run, |activity| activity.offered);
     }
     if moves || ranks {
         offer_again(run);

@@ -4,7 +4,7 @@ use bristlecone_proto::temporal::api::enums::v1::WorkflowExecutionStatus as Stat
 use bristlecone_proto::temporal::api::history::v1::{HistoryEvent, WorkflowExecutionPausedEventAttributes};
 use bristlecone_proto::temporal::api::workflow::v1::WorkflowExecutionPauseInfo;
 
-use super::activity::note_pauses;
+use super::activity::{note_pauses, restamp};
 use crate::chain::Run;
 
 /// Tasks that were offered already are not started any more: their stamps are of before.
@@ -19,7 +19,7 @@ pub fn paused(run: &mut Run, event: &HistoryEvent, a: &WorkflowExecutionPausedEv
     if run.head.workflow_task.is_some() {
         run.head.workflow_task_stamp = run.head.workflow_task_stamp.wrapping_add(1);
     }
-    restamp_activities(run);
+    restamp(run, |_| true);
     note_pauses(run);
 }
 
@@ -27,15 +27,6 @@ pub fn unpaused(run: &mut Run) {
     run.head.status = Status::Running.into();
     run.head.pause = None;
     run.head.pause_request_id.clear();
-    restamp_activities(run);
+    restamp(run, |_| true);
     note_pauses(run);
-}
-
-fn restamp_activities(run: &mut Run) {
-    let ids: alloc::vec::Vec<i64> = run.activities.iter().map(|(id, _)| *id).collect();
-    for id in ids {
-        if let Some(activity) = run.activities.get_mut(&id) {
-            activity.stamp = activity.stamp.wrapping_add(1);
-        }
-    }
 }
