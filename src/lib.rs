@@ -10,6 +10,7 @@ pub mod batch;
 pub mod bench;
 pub mod cli;
 pub mod cluster;
+pub mod dynamic;
 pub mod filter;
 pub mod grpc;
 pub mod health;

@@ -44,7 +44,8 @@ pub enum End {
 /// Carries a job out, from where its last heartbeat says that it is.
 pub async fn run(edge: &Edge, namespace: &str, task: &PollActivityTaskQueueResponse) -> End {
     let Some(request) = job::decoded(task.input.as_ref()) else { return End::Refused("the job has no input".into()) };
-    let limits = edge.cluster().limits();
+    let settings = edge.cluster().settings_of(namespace);
+    let limits = &settings.core;
     let asked = f64::from(request.max_operations_per_second);
     let most = f64::from(limits.batch_rps);
     let run = Run {

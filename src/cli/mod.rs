@@ -4,7 +4,6 @@
 //! start.rs      a node of a cluster        settings.rs   its flags, environment and file, made into a NodeConfig
 //! start_dev.rs  a node for development     unjoined.rs   a node that waits for `cluster join`
 //! serve.rs      runs a node to its end     logging.rs    logs, and what a panic says
-//! limits.rs     limits by their well-known keys
 //! cluster/      the operator's commands    bench.rs      a load on any server
 //! debug.rs, version.rs, completion.rs
 //! ```
@@ -23,7 +22,6 @@ mod bench;
 mod cluster;
 mod completion;
 mod debug;
-mod limits;
 mod logging;
 mod rows;
 mod serve;

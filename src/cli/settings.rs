@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use bristlecone_machine::Limits;
 use serde::Deserialize;
 
-use super::limits;
 use super::logging::LogFormat;
+use crate::dynamic;
 use crate::node::{NodeConfig, Role};
 
 /// Shards of a new cluster: it grows into three nodes, and a shard splits when it is busy.
@@ -78,6 +77,10 @@ pub(super) struct Settings {
     /// Sets a limit by its dynamic configuration key, such as limit.blobSize.error=2097152.
     #[arg(long, env = "BRISTLECONE_SET", value_delimiter = ',', value_name = "KEY=VALUE")]
     set: Option<Vec<String>>,
+    /// A file of Temporal's form that sets limits for all, for namespaces and for task queues; it is read again
+    /// when it changes, and goes on top of --set.
+    #[arg(long, env = "BRISTLECONE_DYNAMIC_CONFIG", value_name = "FILE")]
+    dynamic_config: Option<PathBuf>,
     /// Listens beyond this machine without TLS and authorisation: whoever reaches a port may do everything.
     #[arg(long, env = "BRISTLECONE_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", require_equals = true)]
     insecure: Option<bool>,
@@ -109,6 +112,7 @@ impl Settings {
             log_level: self.log_level.or(other.log_level),
             log_format: self.log_format.or(other.log_format),
             set: self.set.or(other.set),
+            dynamic_config: self.dynamic_config.or(other.dynamic_config),
             insecure: self.insecure.or(other.insecure),
         }
     }
@@ -142,10 +146,10 @@ impl Settings {
             Role::Bootstrap { .. } => vec!["default".to_string()],
             Role::Restart | Role::Join { .. } => Vec::new(),
         };
-        let settings: Result<Vec<limits::Setting>, String> =
+        let given: Result<Vec<dynamic::Setting>, String> =
             self.set.iter().flatten().map(|setting| setting.parse()).collect();
-        let mut limits = Limits::default();
-        limits::apply(&mut limits, &settings.map_err(anyhow::Error::msg).context("--set")?)?;
+        let mut settings = dynamic::Settings::default();
+        dynamic::apply(&mut settings, &given.map_err(anyhow::Error::msg).context("--set")?)?;
         Ok(NodeConfig {
             data_dir: Some(data_dir),
             node_name: self.node_name.unwrap_or_default(),
@@ -157,7 +161,8 @@ impl Settings {
             namespaces,
             search_attributes: Vec::new(),
             metrics_listen: self.metrics_port.map(|port| SocketAddr::new(listen.ip(), port)),
-            limits,
+            settings,
+            dynamic_config: self.dynamic_config,
             memory_budget: store_bytes(self.memory_limit.as_deref())?,
             drain_time: DRAIN_TIME,
         })
@@ -328,7 +333,7 @@ mod tests {
         assert_eq!(merged.log_format(), LogFormat::Json);
         let config = merged.into_config().expect("enough");
         assert_eq!(config.data_dir.as_deref(), Some(Path::new("/flag")));
-        assert_eq!((config.node_name.as_str(), config.limits.id_bytes_max), ("f", 7));
+        assert_eq!((config.node_name.as_str(), config.settings.core.id_bytes_max), ("f", 7));
         assert!(toml::from_str::<Settings>("data_dir = '/d'").is_err());
     }
 }

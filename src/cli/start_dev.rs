@@ -9,10 +9,10 @@ use anyhow::{bail, ensure};
 use bristlecone_proto::temporal::api::enums::v1::IndexedValueType;
 use clap::CommandFactory;
 
-use super::limits::{self, Setting};
 use super::logging::{self, LogFormat};
 use super::settings::require_loopback;
 use super::{Cli, Outcome, serve};
+use crate::dynamic::{self, Setting};
 use crate::node::{Node, NodeConfig, Role};
 
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,7 @@ fn config(args: Args) -> anyhow::Result<NodeConfig> {
         bail!("{} is a file: Bristlecone keeps its data in a directory", path.display());
     }
     let (known, unknown): (Vec<_>, Vec<_>) =
-        args.dynamic_config_value.into_iter().partition(|setting| limits::is_known(&setting.key));
+        args.dynamic_config_value.into_iter().partition(|setting| dynamic::is_known(&setting.key));
     for setting in unknown {
         tracing::warn!(key = setting.key, "this dynamic configuration key means nothing here");
     }
@@ -119,7 +119,7 @@ fn config(args: Args) -> anyhow::Result<NodeConfig> {
         metrics_listen: args.metrics_port.map(|port| SocketAddr::new(args.ip, port)),
         ..NodeConfig::development(listen)
     };
-    limits::apply(&mut config.limits, &known)?;
+    dynamic::apply(&mut config.settings, &known)?;
     Ok(config)
 }
 
@@ -221,7 +221,7 @@ mod tests {
         let config = config.expect("everything is known or ignored");
         assert_eq!(config.listen.to_string(), "127.0.0.1:4711");
         assert_eq!(config.namespaces, ["default"]);
-        assert_eq!(config.limits.id_bytes_max, 5);
+        assert_eq!(config.settings.core.id_bytes_max, 5);
         assert_eq!(config.search_attributes, [("Color".to_string(), i32::from(IndexedValueType::Keyword))]);
         assert_eq!(config.data_dir, None);
     }

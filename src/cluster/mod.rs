@@ -25,7 +25,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bristlecone_machine::{Limits, reply};
+use bristlecone_machine::reply;
 use bristlecone_proto::chain::{
     ChainId, HistoryEnd, HistoryHead, Input, QueryTaskToken, Rejection, Reply, input, reply::Kind as ReplyKind,
 };
@@ -45,6 +45,7 @@ use tokio::time::{Instant, timeout_at};
 pub use serve::Server;
 pub use workers::Workers;
 
+use crate::dynamic::{Dynamic, Settings};
 use crate::health::Health;
 use crate::meta::{Meta, MetaView};
 use crate::node::{Clocks, Disk};
@@ -79,7 +80,7 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     pub tasks: Tasks,
     pub tokens: Tokens,
-    pub limits: Limits,
+    pub dynamic: Arc<Dynamic>,
     pub health: Arc<Health>,
     pub clocks: Arc<Clocks>,
     pub disk: Disk,
@@ -309,8 +310,14 @@ impl Cluster {
         &self.inner.tokens
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.inner.limits
+    /// The settings that hold where no namespace is asked for.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.dynamic.all()
+    }
+
+    /// The settings of a namespace.
+    pub fn settings_of(&self, namespace: &str) -> Arc<Settings> {
+        self.inner.dynamic.of(namespace)
     }
 
     pub fn node(&self) -> &NodeInfo {

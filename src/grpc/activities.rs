@@ -1,7 +1,7 @@
 //! Standalone activities at the edge: which chain is meant, waiting for changes, listings.
 //!
 //! # Contract
-//! A long poll waits for [`WAIT_MAX`] at most and ends [`WAIT_TAIL`] before its caller's deadline; then the answer
+//! A long poll waits for `activity.longPollTimeout` at most and ends [`WAIT_TAIL`] before its caller's deadline; then the answer
 //! is empty, and the caller asks again. The token of a description names the run and how many transitions it
 //! had: the next call answers when it has more.
 
@@ -26,8 +26,6 @@ use super::{Call, Edge, Result, errors};
 use crate::filter::{Filter, NAMESPACE_DIVISION};
 use crate::token::{ActivityChangeToken, BadToken};
 
-/// How long a reader waits for a change (`activity.longPollTimeout`).
-const WAIT_MAX: Duration = Duration::from_secs(20);
 /// `activity.longPollBuffer`
 const WAIT_TAIL: Duration = Duration::from_secs(1);
 
@@ -59,7 +57,7 @@ impl Edge {
         }
         super::check::run_id(run_id)?;
         if !workflow_id.is_empty() {
-            super::check::workflow_id(workflow_id, self.cluster().limits())?;
+            super::check::workflow_id(workflow_id, &self.cluster().settings().core)?;
         }
         let execution = execution(workflow_id, activity_id, run_id);
         Ok((chain_id(&namespace.record, &execution.workflow_id), execution))
@@ -109,24 +107,25 @@ impl Edge {
     ) -> Result<HistoryEnd> {
         let run = WorkflowExecution { workflow_id: chain.workflow_id.clone(), run_id: run_id.to_owned() };
         let head = HistoryHead { execution: Some(run), with_virtual_events: false };
-        self.end(chain, head, Some(after), wait_until(call)).await
+        self.end(chain, head, Some(after), self.wait_until(chain, call)).await
     }
 
     /// Lets the time of a reader pass to whom nothing new will ever be said.
-    pub(super) async fn await_nothing(&self, call: &Call) {
-        self.unless_draining(tokio::time::sleep_until(wait_until(call))).await;
+    pub(super) async fn await_nothing(&self, chain: &ChainId, call: &Call) {
+        self.unless_draining(tokio::time::sleep_until(self.wait_until(chain, call))).await;
     }
 
     pub(super) fn activity_filter(&self, query: &str, namespace: &record::Namespace) -> Result<Filter> {
         Filter::parse_for_activities(query, &namespace.search_attributes).map_err(|error| errors::bad_query(&error))
     }
-}
 
-fn wait_until(call: &Call) -> Instant {
-    let longest = call.started + WAIT_MAX;
-    match call.deadline.and_then(|deadline| deadline.checked_sub(WAIT_TAIL)) {
-        Some(deadline) => deadline.min(longest),
-        None => longest,
+    fn wait_until(&self, chain: &ChainId, call: &Call) -> Instant {
+        let wait_ms = self.cluster().settings_of(&chain.namespace).edge.activity_wait_ms;
+        let longest = call.started + Duration::from_millis(wait_ms.unsigned_abs());
+        match call.deadline.and_then(|deadline| deadline.checked_sub(WAIT_TAIL)) {
+            Some(deadline) => deadline.min(longest),
+            None => longest,
+        }
     }
 }
 

@@ -11,15 +11,11 @@ use super::{Result, errors};
 const CALL_TIME_DEFAULT: Duration = Duration::from_secs(30);
 /// No plain call is worked on for longer, whatever its caller says.
 const CALL_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long a poll waits for a task.
-const POLL_TIME_MAX: Duration = Duration::from_secs(60);
 /// A poll with less time than this is refused.
 const POLL_TIME_MIN: Duration = Duration::from_secs(2);
 /// A poll ends this long before the caller's deadline, so that its answer arrives in time.
 const POLL_TAIL: Duration = Duration::from_secs(1);
-/// How long a reader of a history waits for its next event.
-const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
-/// Likewise before that reader's deadline.
+/// A reader of a history ends so long before its caller's deadline.
 const WAIT_TAIL: Duration = Duration::from_millis(100);
 
 /// One call.
@@ -60,18 +56,18 @@ impl Call {
         }
     }
 
-    /// Until when a poll waits for a task.
-    pub fn poll_until(&self) -> Result<Instant> {
+    /// Until when a poll waits for a task, for `longest` at most.
+    pub fn poll_until(&self, longest: Duration) -> Result<Instant> {
         let deadline = self.deadline.ok_or_else(errors::no_deadline)?;
         if deadline.saturating_duration_since(self.started) < POLL_TIME_MIN {
             return Err(errors::deadline_too_short());
         }
-        Ok((deadline - POLL_TAIL).min(self.started + POLL_TIME_MAX))
+        Ok((deadline - POLL_TAIL).min(self.started + longest))
     }
 
-    /// Until when a reader of a history waits for its next event.
-    pub fn wait_until(&self) -> Result<Instant> {
-        let longest = self.started + WAIT_TIME_MAX;
+    /// Until when a reader of a history waits for its next event, for `longest` at most.
+    pub fn wait_until(&self, longest: Duration) -> Result<Instant> {
+        let longest = self.started + longest;
         match self.deadline {
             None => Ok(longest),
             Some(deadline) if deadline.saturating_duration_since(self.started) < WAIT_TAIL => {
@@ -112,6 +108,9 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
+    const POLL: Duration = Duration::from_secs(60);
+    const WAIT: Duration = Duration::from_secs(20);
+
     fn call(timeout: Option<&'static str>) -> Call {
         let mut headers = HeaderMap::new();
         if let Some(timeout) = timeout {
@@ -147,11 +146,11 @@ mod tests {
 
     #[test]
     fn polls_end_before_their_callers_do() {
-        assert_eq!(call(None).poll_until(), Err(errors::no_deadline()));
-        assert_eq!(call(Some("1999m")).poll_until(), Err(errors::deadline_too_short()));
+        assert_eq!(call(None).poll_until(POLL), Err(errors::no_deadline()));
+        assert_eq!(call(Some("1999m")).poll_until(POLL), Err(errors::deadline_too_short()));
         for (text, seconds) in [("2S", 1), ("10S", 9), ("70S", 60), ("5M", 60)] {
             let call = call(Some(text));
-            let until = call.poll_until().expect("long enough");
+            let until = call.poll_until(POLL).expect("long enough");
             assert_eq!(left(&call, until), Duration::from_secs(seconds), "{text}");
         }
     }
@@ -163,7 +162,7 @@ mod tests {
             assert_eq!(left(&call, call.answer_by()), Duration::from_secs(seconds), "{text:?}");
         }
         let waiting = call(Some("5S"));
-        assert_eq!(left(&waiting, waiting.wait_until().expect("long enough")), Duration::from_millis(4_900));
-        assert_eq!(call(Some("1m")).wait_until(), Err(errors::deadline_too_short()));
+        assert_eq!(left(&waiting, waiting.wait_until(WAIT).expect("long enough")), Duration::from_millis(4_900));
+        assert_eq!(call(Some("1m")).wait_until(WAIT), Err(errors::deadline_too_short()));
     }
 }

@@ -10,10 +10,9 @@ use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bytes::Bytes;
 
 use super::Result;
+use crate::dynamic::Settings;
 use crate::filter;
 
-/// Bytes of a worker's build id (`limit.workerBuildIdSize`).
-const BUILD_ID_BYTES_MAX: usize = 255;
 /// The only address that completion callbacks may have: the cluster itself.
 const SYSTEM_CALLBACK: &str = "temporal://system";
 
@@ -56,6 +55,7 @@ pub fn versioning(
     build: Option<(&str, bool)>,
     deployment: Option<&WorkerDeploymentOptions>,
     queue: Option<&TaskQueue>,
+    settings: &Settings,
 ) -> Result<()> {
     let (build_id, uses_versioning) = build.unwrap_or_default();
     let invalid = |text: &str| Err(reply::invalid_argument(text));
@@ -68,7 +68,7 @@ pub fn versioning(
     if uses_versioning && build_id.is_empty() {
         return invalid("WorkerVersionStamp must be present if UseVersioning is true.");
     }
-    if build_id.len() > BUILD_ID_BYTES_MAX {
+    if build_id.len() > settings.edge.build_id_bytes_max {
         return invalid("Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID.");
     }
     match deployment {
@@ -150,8 +150,9 @@ mod tests {
             build_id: build_id.into(),
             worker_versioning_mode: WorkerVersioningMode::Versioned.into(),
         };
-        let is_ok =
-            |build, deployment: Option<&WorkerDeploymentOptions>, queue| versioning(build, deployment, queue).is_ok();
+        let is_ok = |build, deployment: Option<&WorkerDeploymentOptions>, queue| {
+            versioning(build, deployment, queue, &Settings::default()).is_ok()
+        };
         assert!(is_ok(None, None, Some(&sticky)));
         assert!(is_ok(Some(("b", true)), Some(&versioned("d", "b")), None));
         assert!(is_ok(None, Some(&WorkerDeploymentOptions::default()), None));

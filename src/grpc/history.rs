@@ -20,8 +20,9 @@
 //! (and its virtual events), whatever became of the run since.
 
 use std::future::Future;
+use std::time::Duration;
 
-use bristlecone_machine::{Limits, reply};
+use bristlecone_machine::reply;
 use bristlecone_proto::chain::{ChainId, HistoryEnd, HistoryHead, HistoryPageToken};
 use bristlecone_proto::node::EventPage;
 use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
@@ -32,6 +33,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{Call, Edge, Result, check, errors};
+use crate::dynamic::Settings;
 use crate::token::{BadToken, Tokens};
 
 /// Events of one page; a page is never less than one batch.
@@ -80,6 +82,8 @@ pub(super) struct Reading {
     pub token: Option<HistoryPageToken>,
     pub filter: HistoryEventFilterType,
     pub wait: bool,
+    /// How long it may wait at most.
+    pub wait_max: Duration,
 }
 
 /// The events of a page, encoded, and where the next one begins.
@@ -95,18 +99,20 @@ impl Reading {
         execution: WorkflowExecution,
         page_size: i32,
         token: &[u8],
-        (tokens, limits): (&Tokens, &Limits),
+        (tokens, settings): (&Tokens, &Settings),
     ) -> Result<Self> {
-        check::execution(Some(&execution), limits)?;
+        check::execution(Some(&execution), &settings.core)?;
         let token = if token.is_empty() { None } else { Some(open(&chain, &execution.run_id, token, tokens)?) };
-        let page_events = u32::try_from(page_size).ok().filter(|size| *size > 0).unwrap_or(PAGE_EVENTS_MAX);
+        let page_events_max = settings.edge.history_page_max.clamp(1, PAGE_EVENTS_MAX);
+        let page_events = u32::try_from(page_size).ok().filter(|size| *size > 0).unwrap_or(page_events_max);
         Ok(Self {
             chain,
             execution,
-            page_events: page_events.min(PAGE_EVENTS_MAX),
+            page_events: page_events.min(page_events_max),
             token,
             filter: HistoryEventFilterType::AllEvent,
             wait: false,
+            wait_max: Duration::from_millis(settings.edge.history_wait_ms.unsigned_abs()),
         })
     }
 
@@ -155,7 +161,8 @@ impl Reading {
         };
         if token.next_event_id >= token.end_event_id && token.running && self.wait {
             let known = token.end_event_id;
-            let end = source.end(&self.chain, head_of(&token, false), Some(known), call.wait_until()?).await?;
+            let end =
+                source.end(&self.chain, head_of(&token, false), Some(known), call.wait_until(self.wait_max)?).await?;
             token.end_event_id = end.next_event_id.max(known);
             token.running = end.running;
         }
@@ -194,7 +201,7 @@ impl Reading {
     async fn close_event(self, source: &impl Histories, call: &Call) -> Result<Page> {
         let head = self.token.as_ref().map_or_else(|| head(&self.execution, false), |token| head_of(token, false));
         let end = if self.wait {
-            source.end(&self.chain, head, Some(i64::MAX), call.wait_until()?).await?
+            source.end(&self.chain, head, Some(i64::MAX), call.wait_until(self.wait_max)?).await?
         } else {
             source.end(&self.chain, head, None, call.answer_by()).await?
         };

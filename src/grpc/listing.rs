@@ -56,8 +56,8 @@ impl Edge {
     ) -> Result<Page> {
         let query_hash = xxhash_rust::xxh3::xxh3_64(filter.to_string().as_bytes());
         let after = if token.is_empty() { Bytes::new() } else { self.open_place(namespace, query_hash, token)? };
-        let rows_max = u32::try_from(page_size).ok().filter(|size| (1..=PAGE_ROWS_MAX).contains(size));
-        let rows_max = rows_max.unwrap_or(PAGE_ROWS_MAX);
+        let most = self.cluster().settings_of(&namespace.name).edge.listing_page_max.clamp(1, PAGE_ROWS_MAX);
+        let rows_max = u32::try_from(page_size).ok().filter(|size| (1..=most).contains(size)).unwrap_or(most);
         // One row more tells whether there is a next page.
         let page = self.cluster().list(&namespace.id, filter, rows_max + 1, after, call.answer_by()).await?;
         let mut rows = page.rows;

@@ -33,6 +33,7 @@ mod schedules;
 mod serve;
 mod service;
 pub mod status;
+mod switches;
 mod task;
 #[cfg(test)]
 mod tests;

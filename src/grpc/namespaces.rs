@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bristlecone_machine::stamp::duration_nanos;
 use bristlecone_machine::{Limits, reply, validate};
 use bristlecone_proto::chain::{ChainId, Rejection};
 use bristlecone_proto::record;
@@ -14,6 +15,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::DescribeNamespaceResp
 use prost_types::Duration;
 
 use super::{Edge, Result, errors};
+use crate::dynamic::Settings;
 use crate::meta::NamespaceEntry;
 
 /// States in which new workflows may be started.
@@ -36,7 +38,7 @@ impl Edge {
 
     /// The namespace of this name, whatever its state.
     pub(super) fn any_namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
-        check_name(name, self.cluster().limits())?;
+        check_name(name, &self.cluster().settings().core)?;
         let meta = self.cluster().meta();
         meta.namespace(name).cloned().ok_or_else(|| self.unknown_namespace(name))
     }
@@ -71,7 +73,7 @@ impl Edge {
     /// What clients learn of a namespace; workers choose features by it.
     pub(super) fn describe_namespace(&self, namespace: &record::Namespace) -> DescribeNamespaceResponse {
         DescribeNamespaceResponse {
-            namespace_info: Some(info(namespace, self.cluster().limits())),
+            namespace_info: Some(info(namespace, &self.cluster().settings_of(&namespace.name))),
             config: Some(config(namespace)),
             replication_config: Some(replication(&self.cluster().meta().cluster.name)),
             is_global_namespace: namespace.is_global,
@@ -99,12 +101,11 @@ pub(super) fn check_name(name: &str, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// How long closed workflows are kept: at least an hour, cut to a hundred years.
-pub(super) fn check_retention(retention: Option<Duration>) -> Result<Duration> {
-    const SECONDS_MIN: i64 = 3600;
+/// How long closed workflows are kept: at least what is set, cut to a hundred years.
+pub(super) fn check_retention(retention: Option<Duration>, settings: &Settings) -> Result<Duration> {
     let retention = validate::duration(retention.as_ref()).ok().flatten();
     retention
-        .filter(|retention| retention.seconds >= SECONDS_MIN)
+        .filter(|retention| duration_nanos(Some(retention)) / 1_000_000 >= settings.edge.retention_ms_min)
         .ok_or_else(|| reply::invalid_argument("A valid retention period is not set on request."))
 }
 
@@ -116,7 +117,8 @@ pub(super) fn in_state(namespace: Arc<NamespaceEntry>, allowed: &[NamespaceState
     }
 }
 
-fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
+fn info(namespace: &record::Namespace, settings: &Settings) -> NamespaceInfo {
+    let (limits, edge) = (&settings.core, &settings.edge);
     let bytes = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
     NamespaceInfo {
         name: namespace.name.clone(),
@@ -126,14 +128,14 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
         data: namespace.data.clone(),
         id: namespace.id.clone(),
         capabilities: Some(namespace_info::Capabilities {
-            eager_workflow_start: true,
-            sync_update: true,
-            async_update: true,
+            eager_workflow_start: edge.eager_start,
+            sync_update: edge.updates,
+            async_update: edge.updates,
             worker_heartbeats: true,
             reported_problems_search_attribute: true,
             poller_autoscaling: true,
             workflow_pause: limits.pause_enabled,
-            standalone_activities: true,
+            standalone_activities: edge.standalone_activities,
             standalone_activity_start_delay: true,
             standalone_activity_operator_commands: true,
             ..namespace_info::Capabilities::default()
@@ -143,7 +145,7 @@ fn info(namespace: &record::Namespace, limits: &Limits) -> NamespaceInfo {
             memo_size_limit_error: bytes(limits.memo_bytes_max),
             ..namespace_info::Limits::default()
         }),
-        supports_schedules: true,
+        supports_schedules: edge.schedules,
     }
 }
 

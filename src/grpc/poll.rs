@@ -9,10 +9,12 @@ use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use tokio::time::Instant;
 
 use super::{Call, Edge, Result, check};
+use crate::dynamic::TaskType;
 use crate::meta::NamespaceEntry;
 
 /// The parts of a poll's request that all kinds have.
 pub(super) struct Polled {
+    pub task_type: TaskType,
     pub namespace: String,
     pub queue: Option<TaskQueue>,
     pub identity: String,
@@ -32,13 +34,15 @@ pub(super) struct Waiting {
 
 impl Edge {
     pub(super) fn accept_poll(&self, call: &Call, polled: Polled) -> Result<Waiting> {
-        let limits = self.cluster().limits();
+        let settings = self.cluster().settings();
+        let limits = &settings.core;
         let namespace = self.namespace(&polled.namespace)?;
-        let until = call.poll_until()?;
         check::identity(&polled.identity, limits)?;
         let queue = check::task_queue(polled.queue.as_ref(), limits)?;
+        let longest = self.cluster().parts().dynamic.poll_time(&polled.namespace, &queue.name, polled.task_type);
+        let until = call.poll_until(longest)?;
         let build = polled.version.as_ref().map(|version| (version.build_id.as_str(), version.use_versioning));
-        check::versioning(build, polled.deployment.as_ref(), Some(&queue))?;
+        check::versioning(build, polled.deployment.as_ref(), Some(&queue), &settings)?;
         let poll = Poll {
             node_id: self.cluster().node().node_id,
             poll_id: 0,

@@ -19,14 +19,15 @@ const OWN_ATTRIBUTES: [&str; 2] = ["TemporalNamespaceDivision", "TemporalSchedul
 impl Edge {
     /// The chain of a schedule, and its namespace.
     pub(super) fn schedule(&self, namespace: &str, schedule_id: &str) -> Result<(record::Namespace, ChainId)> {
+        self.check_schedules(namespace)?;
         let namespace = self.namespace(namespace)?;
         let id = format!("{ID_PREFIX}{schedule_id}");
-        check::workflow_id(&id, self.cluster().limits())?;
+        check::workflow_id(&id, &self.cluster().settings().core)?;
         Ok((namespace.record.clone(), chain_id(&namespace.record, &id)))
     }
 
     pub(super) fn check_request_id(&self, request_id: &str) -> Result<()> {
-        validate::length(request_id, "RequestId", self.cluster().limits()).map_err(reply::invalid_argument)
+        validate::length(request_id, "RequestId", &self.cluster().settings().core).map_err(reply::invalid_argument)
     }
 }
 

@@ -48,7 +48,7 @@ impl Edge {
         let chain = if workflow_id.is_empty() {
             activities::chain(&namespace.record, &activity_id)
         } else {
-            check::workflow_id(workflow_id, self.cluster().limits())?;
+            check::workflow_id(workflow_id, &self.cluster().settings().core)?;
             chain_id(&namespace.record, workflow_id)
         };
         Ok((chain, ActivityRef { run_id, activity_id, by_id: true, ..ActivityRef::default() }))

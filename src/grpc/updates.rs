@@ -11,8 +11,9 @@ pub fn prepared(
     edge: &Edge,
     mut request: UpdateWorkflowExecutionRequest,
 ) -> Result<(UpdateWorkflowExecutionRequest, String)> {
+    edge.check_updates(&request.namespace)?;
     let workflow_id =
-        check::execution(request.workflow_execution.as_ref(), edge.cluster().limits())?.workflow_id.clone();
+        check::execution(request.workflow_execution.as_ref(), &edge.cluster().settings().core)?.workflow_id.clone();
     let Some(meta) = request.request.as_mut().and_then(|request| request.meta.as_mut()) else {
         return Err(reply::invalid_argument("Update meta is not set on request."));
     };

@@ -42,7 +42,7 @@ pub struct Namespace {
 
 /// Limits and constants of behaviour, with the defaults of the API's original server
 /// (its dynamic configuration keys stand beside each).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Bytes of one id, name or type (`limit.maxIDLength`).
     pub id_bytes_max: usize,
@@ -62,9 +62,12 @@ pub struct Limits {
     pub history_bytes_suggest: i64,
     /// Likewise (`limit.historyCount.suggestContinueAsNew`).
     pub history_events_suggest: i64,
-    /// Pending activities, children, external signals and external cancellations of a run, each
+    /// Pending activities, children, external signals and external cancellations of a run
     /// (`limit.numPending….error`).
-    pub pending_max: usize,
+    pub pending_activities_max: usize,
+    pub pending_children_max: usize,
+    pub pending_signals_max: usize,
+    pub pending_cancels_max: usize,
     /// Signals that a run takes in its life (`history.maximumSignalsPerExecution`).
     pub signals_max: i64,
     /// Buffered events, and their bytes (`history.maximumBufferedEventsBatch`, `…SizeInBytes`).
@@ -91,16 +94,16 @@ pub struct Limits {
     /// `history.maxInFlightUpdatePayloads`); 0: no limit.
     pub updates_in_flight_max: usize,
     pub updates_in_flight_bytes_max: usize,
-    /// Updates of a run in its life (`history.maxTotalUpdates`), and from how many on continue-as-new is
-    /// suggested (nine tenths of it); 0: no limit.
+    /// Updates of a run in its life (`history.maxTotalUpdates`), 0: no limit; and from how many thousandths of it
+    /// on continue-as-new is suggested (`history.maxTotalUpdates.suggestContinueAsNewThreshold`).
     pub updates_max: usize,
-    pub updates_suggest: usize,
+    pub updates_suggest: u32,
     /// How long a workflow task that is in memory only waits on a normal queue, milliseconds.
     pub speculative_wait_ms_max: i64,
     /// Events since the last workflow task with which one that only rejected updates still leaves no trace
     /// (`history.discardSpeculativeWorkflowTaskMaximumEventsCount`).
     pub speculative_events_max: i64,
-    /// Auto reset points that are kept (`history.maxAutoResetPoints`).
+    /// Auto reset points that are kept (`history.historyMaxAutoResetPoints`).
     pub reset_points_max: usize,
     /// User metadata: bytes of the summary and of the details.
     pub summary_bytes_max: usize,
@@ -139,7 +142,10 @@ impl Default for Limits {
             transaction_bytes_max: 4 * MIB as i64,
             history_bytes_suggest: 4 * MIB as i64,
             history_events_suggest: 4_096,
-            pending_max: 2_000,
+            pending_activities_max: 2_000,
+            pending_children_max: 2_000,
+            pending_signals_max: 2_000,
+            pending_cancels_max: 2_000,
             signals_max: 10_000,
             buffered_events_max: 100,
             buffered_bytes_max: 2 * MIB as i64,
@@ -156,7 +162,7 @@ impl Default for Limits {
             updates_in_flight_max: 10,
             updates_in_flight_bytes_max: 20 * MIB,
             updates_max: 2_000,
-            updates_suggest: 1_800,
+            updates_suggest: 900,
             speculative_wait_ms_max: 5_000,
             speculative_events_max: 10,
             reset_points_max: 20,

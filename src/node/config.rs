@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bristlecone_machine::Limits;
+use crate::dynamic::Settings;
 
 /// Settings of one node.
 #[derive(Debug, Clone)]
@@ -27,7 +27,10 @@ pub struct NodeConfig {
     pub search_attributes: Vec<(String, i32)>,
     /// Prometheus metrics; `None`: not served.
     pub metrics_listen: Option<SocketAddr>,
-    pub limits: Limits,
+    /// What is set at the start …
+    pub settings: Settings,
+    /// … and by this file, which is read again when it changes.
+    pub dynamic_config: Option<PathBuf>,
     /// Bytes for RocksDB's block cache and memtables together.
     pub memory_budget: usize,
     /// How long a stop may take to hand leaderships over.
@@ -59,7 +62,8 @@ impl NodeConfig {
             namespaces: vec!["default".to_string()],
             search_attributes: Vec::new(),
             metrics_listen: None,
-            limits: Limits::default(),
+            settings: Settings::default(),
+            dynamic_config: None,
             memory_budget: 32 << 20,
             drain_time: Duration::from_secs(5),
         }

@@ -38,6 +38,7 @@ pub use disk::Disk;
 pub use env::{Env, SystemEntropy, Tuning};
 
 use crate::cluster::{Cluster, GroupsHandle, NodeInfo, Parts, Server, Workers};
+use crate::dynamic::Dynamic;
 use crate::grpc::admin_service::Admin;
 use crate::grpc::{ApiService, Edge};
 use crate::health::Health;
@@ -105,6 +106,10 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
         (None, config.listen)
     };
     let api_address = advertised(&config.advertise, &api_listens.to_string());
+    let dynamic = Arc::new(match config.dynamic_config.clone() {
+        Some(path) => Dynamic::of_file(config.settings.clone(), path)?,
+        None => Dynamic::fixed(config.settings.clone()),
+    });
     let server = Server::default();
     peers.serve(internal, Arc::new(server.clone()));
 
@@ -155,12 +160,14 @@ pub async fn start(config: NodeConfig, env: Env) -> anyhow::Result<Node> {
     founding::open_meta_group(&config, &env, &groups, &known, &me, view.clone()).await?;
 
     let addresses = (api_address.clone(), internal_address);
-    let parts = assemble(&config, &env, known, groups, peers, view, addresses, fatal_sender.clone());
+    let parts = assemble(&env, &config, dynamic, known, groups, peers, view, addresses, fatal_sender.clone());
     let (cluster, mouth) = parts;
     env.tasks.spawn(mouth.run());
     server.set_cluster(cluster.clone());
     env.tasks.spawn(cluster.parts().queues.clone().run(cluster.parts().meta.watch()));
     keeper::spawn(&cluster, &env, me, &fatal_sender);
+    let dynamic = Arc::clone(&cluster.parts().dynamic);
+    env.tasks.spawn(async move { dynamic.follow().await });
     // Before the first call: a client that connects at once finds them.
     founding::create_namespaces(&config, &cluster).await;
     let api_service = ApiService::new(Edge::new(cluster.clone()), Routes::new(Admin::server(cluster.clone())));
@@ -216,8 +223,9 @@ async fn open_log(
 
 #[expect(clippy::too_many_arguments, reason = "they are the parts")]
 fn assemble(
-    config: &NodeConfig,
     env: &Env,
+    config: &NodeConfig,
+    dynamic: Arc<Dynamic>,
     known: founding::Known,
     groups: Groups,
     peers: Peers,
@@ -238,7 +246,7 @@ fn assemble(
         entropy: Arc::clone(&env.entropy),
         tasks: env.tasks.clone(),
         meta: view,
-        limits: config.limits.clone(),
+        dynamic: Arc::clone(&dynamic),
         queues: queues.clone(),
         cluster: OnceLock::new(),
         chains_max: CHAINS_MAX,
@@ -265,7 +273,7 @@ fn assemble(
         entropy: Arc::clone(&env.entropy),
         tasks: env.tasks.clone(),
         tokens: Tokens::new(&known.identity.token_key),
-        limits: config.limits.clone(),
+        dynamic,
         health: Arc::new(Health::default()),
         clocks,
         disk: Disk::new(Arc::clone(&env.vfs), config.data_dir.as_deref()),

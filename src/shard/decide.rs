@@ -174,10 +174,11 @@ impl Actor {
             let rejection = reply::with_detail(reply::code::NOT_FOUND, message, &detail);
             return Ok((reply::rejected(rejection), Noted::default()));
         };
+        let settings = self.around.dynamic.of(&namespace.record.name);
         let stamp = Stamp {
             now,
             seed: self.around.entropy.next(),
-            limits: &self.around.limits,
+            limits: &settings.core,
             namespace: &namespace.for_machine,
             namespaces: &*meta,
             caller_timeout_ms,
@@ -360,7 +361,7 @@ impl Actor {
                 self.pending.release(Release::OfferQuery(id));
             }
             query_route::Route::Buffered(_) | query_route::Route::NotReadyYet(_) => {
-                let limit = self.around.limits.buffered_queries_max;
+                let limit = self.around.dynamic.all().core.buffered_queries_max;
                 let Some(live) = self.chains.loaded(key) else { return };
                 if live.queries.len() >= limit.max(1) {
                     let busy =
@@ -402,9 +403,10 @@ impl Actor {
             let (answered, waiting): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut live.queries).into_iter().partition(|q| results.contains_key(&q.id.to_string()));
             live.queries = waiting;
+            let settings = self.around.dynamic.of(&live.chain.id.namespace);
             for query in answered {
                 let Some(result) = results.get(&query.id.to_string()).cloned() else { continue };
-                let reply = answer_of(result, &self.around.limits);
+                let reply = answer_of(result, &settings.core);
                 self.pending.reply(query.respond, reply);
             }
         }

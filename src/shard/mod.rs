@@ -42,7 +42,6 @@ mod visibility;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use bristlecone_machine::Limits;
 use bristlecone_proto::chain::{ChainId, Input, Reply, StickyUnavailable, input};
 use bristlecone_proto::node::claim_result::Outcome;
 use bristlecone_proto::node::{AwaitHistory, Claim, ClaimResult, Undelivered};
@@ -60,6 +59,7 @@ pub use history::EventReader;
 pub use search::search;
 
 use crate::cluster::Cluster;
+use crate::dynamic::Dynamic;
 use crate::meta::MetaView;
 use crate::node::Clocks;
 use crate::queue::Queues;
@@ -121,7 +121,7 @@ pub struct Surroundings {
     pub entropy: Arc<dyn Entropy>,
     pub tasks: Tasks,
     pub meta: watch::Receiver<Arc<MetaView>>,
-    pub limits: Limits,
+    pub dynamic: Arc<Dynamic>,
     pub queues: Queues,
     /// Calls to other chains, wherever they live; set once the node is put together.
     pub cluster: OnceLock<Cluster>,

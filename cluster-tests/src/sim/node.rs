@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bristlecone::cluster::Cluster;
+use bristlecone::dynamic::Settings;
 use bristlecone::grpc::ApiService;
 use bristlecone::node::{Env, NodeConfig, Role, Tuning};
 use bristlecone::peer::Model;
@@ -251,7 +252,7 @@ impl SimNode {
         };
         let address = |port: u16| std::net::SocketAddr::from((ip(self.number), port));
         let usual = NodeConfig::development(address(7233));
-        let mut limits = usual.limits.clone();
+        let mut limits = usual.settings.core.clone();
         if options.mixed && self.number.is_multiple_of(2) {
             limits.history_events_suggest = 8;
             limits.soft_start_ms_max = 100;
@@ -262,7 +263,7 @@ impl SimNode {
             internal_listen: address(7234),
             role,
             namespaces: if first { vec!["default".to_string()] } else { Vec::new() },
-            limits,
+            settings: Settings { core: limits, ..usual.settings.clone() },
             drain_time: Duration::from_secs(3),
             ..usual
         }

@@ -80,6 +80,38 @@ async fn leaders_are_transferred_and_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_dynamic_configuration_is_followed() {
+    let mut cluster = Cluster::start("dynamic", 1).await;
+    assert!(cluster.node(1).stop().await.success());
+    let file = cluster.node(1).dir.join("dynamic.yaml");
+    cluster.node(1).flags = vec!["--dynamic-config".into(), file.display().to_string()];
+    std::fs::write(&file, "limit.blobSiz.error:\n- value: 10\n").expect("written");
+    cluster.node(1).start().expect("the program starts");
+    assert_eq!(cluster.node(1).wait_end(TIME).await.code(), Some(1));
+    assert!(cluster.node(1).log().contains("line 1: there is no key limit.blobSiz.error"), "{}", cluster.node(1).log());
+
+    let limited =
+        |bytes: usize| format!("limit.blobSize.error:\n- value: {bytes}\n  constraints: {{namespace: default}}\n");
+    std::fs::write(&file, limited(10)).expect("written");
+    cluster.node(1).start().expect("the program starts");
+    cluster.wait_healthy().await;
+    let api = Api::new(&[cluster.address(1)]);
+    let input = "more than ten bytes";
+    let refused = api.start("large", "W", "q", &input, "large").await.expect_err("it is too large");
+    assert_eq!(refused.message(), "Blob data size exceeds limit.");
+    std::fs::write(&file, limited(1_000_000)).expect("written");
+    until("the new limit", TIME, || api.start("large", "W", "q", &input, "large")).await;
+    // The file was written badly: the node goes on as it was.
+    std::fs::write(&file, "limit.blobSize.error: 10\n").expect("written");
+    until("a warning", TIME, || {
+        let log = cluster.node(1).log();
+        async move { if log.contains("the dynamic configuration stays as it was") { Ok(()) } else { Err(log) } }
+    })
+    .await;
+    api.start("large-too", "W", "q", &input, "large-too").await.expect("the limit is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_waits_is_told_to_join_and_leaves_again() {
     let mut cluster = Cluster::start("join", 3).await;
     let written = write(&cluster, 20).await;

@@ -110,7 +110,7 @@ fn call(client: &'static str) -> Call {
 fn reading(token: &[u8], page_size: i32) -> Result<Reading> {
     let chain = ChainId { namespace_id: "n".into(), workflow_id: "w".into(), namespace: "shop".into() };
     let execution = WorkflowExecution { workflow_id: "w".into(), run_id: String::new() };
-    Reading::begin(chain, execution, page_size, token, (&tokens(), &Limits::default()))
+    Reading::begin(chain, execution, page_size, token, (&tokens(), &Settings::default()))
 }
 
 /// Event ids, and the token for the next page.
@@ -239,7 +239,7 @@ fn tokens_are_good_for_their_own_run_only() {
     let refused = |token: &[u8], run_id: &str| {
         let chain = ChainId { namespace_id: "n".into(), workflow_id: "w".into(), namespace: "shop".into() };
         let execution = WorkflowExecution { workflow_id: "w".into(), run_id: run_id.into() };
-        Reading::begin(chain, execution, 0, token, (&tokens(), &Limits::default())).err().map(|r| r.message)
+        Reading::begin(chain, execution, 0, token, (&tokens(), &Settings::default())).err().map(|r| r.message)
     };
     assert_eq!(refused(&seal("n", RUN), RUN), None);
     assert_eq!(refused(&seal("n", RUN), ""), None);

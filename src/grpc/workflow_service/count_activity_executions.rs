@@ -12,6 +12,7 @@ pub async fn handle(
     call: Call,
     request: CountActivityExecutionsRequest,
 ) -> Result<CountActivityExecutionsResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     let filter = edge.activity_filter(&request.query, &namespace.record)?;
     let counted = edge.count_by_filter(&call, &namespace.record, &filter).await?;

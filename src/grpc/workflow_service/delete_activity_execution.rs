@@ -13,6 +13,7 @@ pub async fn handle(
     call: Call,
     request: DeleteActivityExecutionRequest,
 ) -> Result<DeleteActivityExecutionResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     let chain = activities::chain(&namespace.record, &request.activity_id);
     match edge.cluster().call(&chain, input::Kind::DeleteStandalone(request), call.answer_by()).await? {

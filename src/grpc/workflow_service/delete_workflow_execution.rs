@@ -15,7 +15,7 @@ pub async fn handle(
     request: DeleteWorkflowExecutionRequest,
 ) -> Result<DeleteWorkflowExecutionResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let execution = check::execution(request.workflow_execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(request.workflow_execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::Delete(request), call.answer_by()).await? {
         reply::Kind::Done(_) => Ok(DeleteWorkflowExecutionResponse {}),

@@ -13,6 +13,7 @@ pub async fn handle(
     call: Call,
     request: DescribeActivityExecutionRequest,
 ) -> Result<DescribeActivityExecutionResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     let chain = activities::chain(&namespace.record, &request.activity_id);
     if request.long_poll_token.is_empty() {
@@ -27,7 +28,7 @@ pub async fn handle(
         return edge.describe_standalone(&chain, request, call.answer_by()).await;
     }
     if !end.running {
-        edge.await_nothing(&call).await;
+        edge.await_nothing(&chain, &call).await;
     }
     Ok(DescribeActivityExecutionResponse::default())
 }

@@ -16,7 +16,7 @@ pub async fn handle(
     request: DescribeBatchOperationRequest,
 ) -> Result<DescribeBatchOperationResponse> {
     batches::check_request(&request.job_id, &request.namespace)?;
-    edge.check_batches()?;
+    edge.check_batches(&request.namespace)?;
     let describe = DescribeWorkflowExecutionRequest {
         namespace: request.namespace,
         execution: Some(WorkflowExecution { workflow_id: request.job_id, run_id: String::new() }),

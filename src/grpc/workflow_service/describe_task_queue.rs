@@ -15,7 +15,7 @@ use crate::grpc::{Edge, Result, check};
 
 pub async fn handle(edge: Edge, call: Call, request: DescribeTaskQueueRequest) -> Result<DescribeTaskQueueResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let queue = check::task_queue(request.task_queue.as_ref(), edge.cluster().limits())?;
+    let queue = check::task_queue(request.task_queue.as_ref(), &edge.cluster().settings().core)?;
     if request.api_mode() == DescribeTaskQueueMode::Enhanced {
         if queue.kind() == TaskQueueKind::Sticky {
             return Err(reply::invalid_argument(

@@ -59,7 +59,7 @@ fn start_and_update(
 
 fn check_start(edge: &Edge, start: &StartWorkflowExecutionRequest, namespace: &str) -> Result<()> {
     check_namespace(&start.namespace, namespace)?;
-    check::workflow_id(&start.workflow_id, edge.cluster().limits())?;
+    check::workflow_id(&start.workflow_id, &edge.cluster().settings().core)?;
     check::callbacks(&start.completion_callbacks)?;
     let refused = if !start.cron_schedule.is_empty() {
         "CronSchedule is not allowed."

@@ -13,7 +13,8 @@ pub async fn handle(edge: Edge, call: Call, request: GetWorkflowExecutionHistory
     let execution = request.execution.unwrap_or_default();
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     let cluster = edge.cluster();
-    let known = (cluster.tokens(), cluster.limits());
+    let settings = cluster.settings_of(&request.namespace);
+    let known = (cluster.tokens(), &*settings);
     let mut reading = Reading::begin(chain, execution, request.maximum_page_size, &request.next_page_token, known)?;
     reading.filter = filter;
     reading.wait = request.wait_new_event;

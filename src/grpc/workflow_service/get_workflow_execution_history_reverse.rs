@@ -16,7 +16,8 @@ pub async fn handle(
     let execution = request.execution.unwrap_or_default();
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     let cluster = edge.cluster();
-    let known = (cluster.tokens(), cluster.limits());
+    let settings = cluster.settings_of(&request.namespace);
+    let known = (cluster.tokens(), &*settings);
     let reading = Reading::begin(chain, execution, request.maximum_page_size, &request.next_page_token, known)?;
     reading.backward(&edge, &call, cluster.tokens()).await
 }

@@ -13,6 +13,7 @@ pub async fn handle(
     call: Call,
     request: ListActivityExecutionsRequest,
 ) -> Result<ListActivityExecutionsResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     let filter = edge.activity_filter(&request.query, &namespace.record)?;
     if filter.group_by_status {

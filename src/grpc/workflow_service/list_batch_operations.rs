@@ -16,7 +16,7 @@ pub async fn handle(
     if request.namespace.is_empty() {
         return Err(invalid_argument("Namespace is not set on request."));
     }
-    edge.check_batches()?;
+    edge.check_batches(&request.namespace)?;
     let page = edge
         .list_by_query(&call, &request.namespace, batch::ALL_JOBS, request.page_size, &request.next_page_token)
         .await?;

@@ -14,7 +14,7 @@ pub async fn handle(
     request: ListTaskQueuePartitionsRequest,
 ) -> Result<ListTaskQueuePartitionsResponse> {
     edge.namespace(&request.namespace)?;
-    let queue = check::task_queue(request.task_queue.as_ref(), edge.cluster().limits())?;
+    let queue = check::task_queue(request.task_queue.as_ref(), &edge.cluster().settings().core)?;
     let whole =
         vec![TaskQueuePartitionMetadata { key: queue.name, owner_host_name: edge.cluster().node().name.clone() }];
     Ok(ListTaskQueuePartitionsResponse {

@@ -12,6 +12,7 @@ pub async fn handle(
     call: Call,
     request: PollActivityExecutionRequest,
 ) -> Result<PollActivityExecutionResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     let chain = activities::chain(&namespace.record, &request.activity_id);
     let mut describe = DescribeActivityExecutionRequest {

@@ -4,6 +4,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
     PollActivityTaskQueueRequest, PollActivityTaskQueueResponse,
 };
 
+use crate::dynamic::TaskType;
 use crate::grpc::call::Call;
 use crate::grpc::poll::Polled;
 use crate::grpc::{Edge, Result};
@@ -16,6 +17,7 @@ pub async fn handle(
     let waiting = edge.accept_poll(
         &call,
         Polled {
+            task_type: TaskType::Activity,
             namespace: request.namespace,
             queue: request.task_queue,
             identity: request.identity,

@@ -3,6 +3,7 @@
 
 use bristlecone_proto::temporal::api::workflowservice::v1::{PollNexusTaskQueueRequest, PollNexusTaskQueueResponse};
 
+use crate::dynamic::TaskType;
 use crate::grpc::call::Call;
 use crate::grpc::poll::Polled;
 use crate::grpc::{Edge, Result};
@@ -11,6 +12,7 @@ pub async fn handle(edge: Edge, call: Call, request: PollNexusTaskQueueRequest) 
     let waiting = edge.accept_poll(
         &call,
         Polled {
+            task_type: TaskType::Nexus,
             namespace: request.namespace,
             queue: request.task_queue,
             identity: request.identity,

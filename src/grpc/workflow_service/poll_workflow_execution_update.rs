@@ -15,10 +15,11 @@ pub async fn handle(
     request: PollWorkflowExecutionUpdateRequest,
 ) -> Result<PollWorkflowExecutionUpdateResponse> {
     let namespace = edge.namespace(&request.namespace)?;
+    edge.check_updates(&request.namespace)?;
     let Some(reference) = &request.update_ref else {
         return Err(reply::invalid_argument("UpdateRef is not set on request."));
     };
-    let execution = check::execution(reference.workflow_execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(reference.workflow_execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     let poll = edge.cluster().poll_update(&chain, request, call.answer_by());
     edge.unless_draining(poll).await.unwrap_or_else(|| Err(errors::stopping()))

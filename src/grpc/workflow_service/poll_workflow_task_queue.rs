@@ -5,6 +5,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
     PollWorkflowTaskQueueRequest, PollWorkflowTaskQueueResponse,
 };
 
+use crate::dynamic::TaskType;
 use crate::grpc::call::Call;
 use crate::grpc::poll::Polled;
 use crate::grpc::{Edge, Result};
@@ -17,6 +18,7 @@ pub async fn handle(
     let waiting = edge.accept_poll(
         &call,
         Polled {
+            task_type: TaskType::Workflow,
             namespace: request.namespace,
             queue: request.task_queue,
             identity: request.identity,

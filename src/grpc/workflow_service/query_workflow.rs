@@ -10,7 +10,9 @@ use crate::grpc::{Edge, Result, check};
 
 pub async fn handle(edge: Edge, call: Call, request: QueryWorkflowRequest) -> Result<QueryWorkflowResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let limits = edge.cluster().limits();
+    edge.check_queries(&request.namespace)?;
+    let settings = edge.cluster().settings_of(&request.namespace);
+    let limits = &settings.core;
     let execution = check::execution(request.execution.as_ref(), limits)?;
     let query = request.query.as_ref().ok_or_else(|| invalid_argument("WorkflowQuery is not set on request."))?;
     if query.query_type.is_empty() {

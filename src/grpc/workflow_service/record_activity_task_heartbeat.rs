@@ -14,7 +14,7 @@ pub async fn handle(
     request: RecordActivityTaskHeartbeatRequest,
 ) -> Result<RecordActivityTaskHeartbeatResponse> {
     let (chain, activity) = edge.activity_by_token(&request.task_token, &request.namespace)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     let input = input::Kind::HeartbeatActivity(HeartbeatActivity {
         activity: Some(activity),
         details: request.details,

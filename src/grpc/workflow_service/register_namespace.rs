@@ -11,11 +11,12 @@ use crate::grpc::call::Call;
 use crate::grpc::{Edge, Result, errors, namespaces};
 
 pub async fn handle(edge: Edge, call: Call, request: RegisterNamespaceRequest) -> Result<RegisterNamespaceResponse> {
-    namespaces::check_name(&request.namespace, edge.cluster().limits())?;
+    namespaces::check_name(&request.namespace, &edge.cluster().settings().core)?;
     if request.is_global_namespace {
         return Err(reply::invalid_argument("Cannot register global namespace when not enabled"));
     }
-    let retention = namespaces::check_retention(request.workflow_execution_retention_period)?;
+    let retention =
+        namespaces::check_retention(request.workflow_execution_retention_period, &edge.cluster().settings())?;
     if edge.cluster().meta().namespace(&request.namespace).is_some() {
         return Err(errors::namespace_already_exists(&request.namespace));
     }

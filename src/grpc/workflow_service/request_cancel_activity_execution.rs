@@ -13,6 +13,7 @@ pub async fn handle(
     call: Call,
     mut request: RequestCancelActivityExecutionRequest,
 ) -> Result<RequestCancelActivityExecutionResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.namespace(&request.namespace)?;
     if request.request_id.is_empty() {
         request.request_id = edge.cluster().new_id();

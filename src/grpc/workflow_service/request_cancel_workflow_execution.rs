@@ -15,7 +15,7 @@ pub async fn handle(
     mut request: RequestCancelWorkflowExecutionRequest,
 ) -> Result<RequestCancelWorkflowExecutionResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let execution = check::execution(request.workflow_execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(request.workflow_execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     if request.request_id.is_empty() {
         request.request_id = edge.cluster().new_id();

@@ -16,7 +16,8 @@ pub async fn handle(
     request: ResetWorkflowExecutionRequest,
 ) -> Result<ResetWorkflowExecutionResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let limits = edge.cluster().limits();
+    let settings = edge.cluster().settings();
+    let limits = &settings.core;
     if request.request_id.is_empty() {
         return Err(reply::invalid_argument("RequestId is not set on request."));
     }

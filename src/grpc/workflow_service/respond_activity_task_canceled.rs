@@ -14,7 +14,7 @@ pub async fn handle(
     request: RespondActivityTaskCanceledRequest,
 ) -> Result<RespondActivityTaskCanceledResponse> {
     let (chain, activity) = edge.activity_by_token(&request.task_token, &request.namespace)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     let input = input::Kind::CancelActivity(CancelActivity {
         activity: Some(activity),
         details: request.details,

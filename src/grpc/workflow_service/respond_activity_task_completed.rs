@@ -15,7 +15,7 @@ pub async fn handle(
     request: RespondActivityTaskCompletedRequest,
 ) -> Result<RespondActivityTaskCompletedResponse> {
     let (chain, activity) = edge.activity_by_token(&request.task_token, &request.namespace)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     let input = input::Kind::CompleteActivity(CompleteActivity {
         activity: Some(activity),
         result: request.result,

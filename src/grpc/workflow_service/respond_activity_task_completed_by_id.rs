@@ -15,7 +15,7 @@ pub async fn handle(
 ) -> Result<RespondActivityTaskCompletedByIdResponse> {
     let (chain, activity) =
         edge.activity_by_id(&request.namespace, &request.workflow_id, request.run_id, request.activity_id)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     let input = input::Kind::CompleteActivity(CompleteActivity {
         activity: Some(activity),
         result: request.result,

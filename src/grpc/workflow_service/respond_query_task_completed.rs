@@ -17,7 +17,7 @@ pub async fn handle(
 ) -> Result<RespondQueryTaskCompletedResponse> {
     let token: QueryTaskToken = edge.open_task(&request.task_token)?;
     edge.token_namespace(&token.namespace_id, &request.namespace)?;
-    if !validate::payloads_fit(request.query_result.as_ref(), edge.cluster().limits()) {
+    if !validate::payloads_fit(request.query_result.as_ref(), &edge.cluster().settings().core) {
         request = RespondQueryTaskCompletedRequest {
             completed_type: QueryResultType::Failed.into(),
             error_message: validate::BLOB_TOO_LARGE.to_owned(),

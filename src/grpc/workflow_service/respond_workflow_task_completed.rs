@@ -19,10 +19,10 @@ pub async fn handle(
 ) -> Result<RespondWorkflowTaskCompletedResponse> {
     let mut token: WorkflowTaskToken = edge.open_task(&request.task_token)?;
     let namespace = edge.token_namespace(&token.namespace_id, &request.namespace)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     let build = request.worker_version_stamp.as_ref().map(|stamp| (stamp.build_id.as_str(), stamp.use_versioning));
     let sticky = request.sticky_attributes.as_ref().and_then(|sticky| sticky.worker_task_queue.as_ref());
-    check::versioning(build, request.deployment_options.as_ref(), sticky)?;
+    check::versioning(build, request.deployment_options.as_ref(), sticky, &edge.cluster().settings())?;
     check::note_types_in_commands(&mut request.commands, &namespace.record);
     if planted::has(Bug::StartedRewritten)
         && let Some(started) = &mut token.started_event

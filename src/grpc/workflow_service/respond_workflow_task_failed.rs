@@ -17,7 +17,7 @@ pub async fn handle(
 ) -> Result<RespondWorkflowTaskFailedResponse> {
     let token: WorkflowTaskToken = edge.open_task(&request.task_token)?;
     let namespace = edge.token_namespace(&token.namespace_id, &request.namespace)?;
-    check::identity(&request.identity, edge.cluster().limits())?;
+    check::identity(&request.identity, &edge.cluster().settings().core)?;
     // The opened token travels on in its place.
     request.task_token = Bytes::new();
     let chain = chain_id(&namespace.record, &token.workflow_id);

@@ -15,7 +15,7 @@ pub async fn handle(
     mut request: SignalWithStartWorkflowExecutionRequest,
 ) -> Result<SignalWithStartWorkflowExecutionResponse> {
     let namespace = edge.open_namespace(&request.namespace)?;
-    check::workflow_id(&request.workflow_id, edge.cluster().limits())?;
+    check::workflow_id(&request.workflow_id, &edge.cluster().settings().core)?;
     if request.request_id.is_empty() {
         request.request_id = edge.cluster().new_id();
     }

@@ -15,7 +15,7 @@ pub async fn handle(
     mut request: SignalWorkflowExecutionRequest,
 ) -> Result<SignalWorkflowExecutionResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let execution = check::execution(request.workflow_execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(request.workflow_execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     // Without one, a signal whose answer was lost could not be sent again.
     if request.request_id.is_empty() {

@@ -14,6 +14,7 @@ pub async fn handle(
     call: Call,
     mut request: StartActivityExecutionRequest,
 ) -> Result<StartActivityExecutionResponse> {
+    edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.open_namespace(&request.namespace)?;
     if !request.completion_callbacks.is_empty() {
         return Err(reply::invalid_argument("completion callbacks of standalone activities are not supported"));

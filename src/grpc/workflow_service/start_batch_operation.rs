@@ -15,8 +15,8 @@ pub async fn handle(
     request: StartBatchOperationRequest,
 ) -> Result<StartBatchOperationResponse> {
     let cluster = edge.cluster();
-    let limits = cluster.limits();
-    edge.check_batches()?;
+    let limits = &cluster.settings_of(&request.namespace).core;
+    edge.check_batches(&request.namespace)?;
     batch::check(&request)?;
     let namespace = edge.namespace(&request.namespace)?;
     if !request.visibility_query.is_empty() {

@@ -14,8 +14,11 @@ pub async fn handle(
     mut request: StartWorkflowExecutionRequest,
 ) -> Result<StartWorkflowExecutionResponse> {
     let namespace = edge.open_namespace(&request.namespace)?;
-    check::workflow_id(&request.workflow_id, edge.cluster().limits())?;
+    check::workflow_id(&request.workflow_id, &edge.cluster().settings().core)?;
     check::callbacks(&request.completion_callbacks)?;
+    if !edge.cluster().settings_of(&request.namespace).edge.eager_start {
+        request.request_eager_execution = false;
+    }
     if request.request_id.is_empty() {
         request.request_id = edge.cluster().new_id();
     }

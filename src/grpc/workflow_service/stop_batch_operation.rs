@@ -15,7 +15,7 @@ pub async fn handle(edge: Edge, call: Call, request: StopBatchOperationRequest) 
     if request.reason.is_empty() {
         return Err(invalid_argument("Reason is not set on request."));
     }
-    edge.check_batches()?;
+    edge.check_batches(&request.namespace)?;
     let terminate = TerminateWorkflowExecutionRequest {
         namespace: request.namespace,
         workflow_execution: Some(WorkflowExecution { workflow_id: request.job_id, run_id: String::new() }),

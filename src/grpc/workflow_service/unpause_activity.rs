@@ -9,7 +9,7 @@ use crate::grpc::{Edge, Result, check, errors};
 
 pub async fn handle(edge: Edge, call: Call, request: UnpauseActivityRequest) -> Result<UnpauseActivityResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(request.execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::UnpauseActivity(request), call.answer_by()).await? {
         reply::Kind::Done(_) => Ok(UnpauseActivityResponse {}),

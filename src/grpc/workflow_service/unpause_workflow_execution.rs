@@ -15,7 +15,7 @@ pub async fn handle(
     request: UnpauseWorkflowExecutionRequest,
 ) -> Result<UnpauseWorkflowExecutionResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    check::workflow_id(&request.workflow_id, edge.cluster().limits())?;
+    check::workflow_id(&request.workflow_id, &edge.cluster().settings().core)?;
     check::run_id(&request.run_id)?;
     let chain = chain_id(&namespace.record, &request.workflow_id);
     match edge.cluster().call(&chain, input::Kind::UnpauseWorkflow(request), call.answer_by()).await? {

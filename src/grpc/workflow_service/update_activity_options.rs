@@ -15,7 +15,7 @@ pub async fn handle(
     request: UpdateActivityOptionsRequest,
 ) -> Result<UpdateActivityOptionsResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let execution = check::execution(request.execution.as_ref(), edge.cluster().limits())?;
+    let execution = check::execution(request.execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::UpdateActivityOptions(request), call.answer_by()).await? {
         reply::Kind::ActivityOptions(response) => Ok(response),

@@ -11,9 +11,6 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{UpdateNamespaceReque
 use crate::grpc::call::Call;
 use crate::grpc::{Edge, Result, errors, namespaces};
 
-/// Checksums that may be marked as bad, in one namespace (`frontend.maxBadBinaries`).
-const BAD_BINARIES_MAX: usize = 10;
-
 pub async fn handle(edge: Edge, call: Call, request: UpdateNamespaceRequest) -> Result<UpdateNamespaceResponse> {
     let before = &edge.any_namespace(&request.namespace)?.record;
     check_replication(&edge, &request)?;
@@ -80,16 +77,18 @@ fn update_info(namespace: &mut record::Namespace, info: UpdateNamespaceInfo) -> 
 }
 
 fn update_config(namespace: &mut record::Namespace, config: NamespaceConfig, edge: &Edge) -> Result<()> {
+    let settings = edge.cluster().settings_of(&namespace.name);
     if config.workflow_execution_retention_ttl.is_some() {
-        namespace.retention = Some(namespaces::check_retention(config.workflow_execution_retention_ttl)?);
+        namespace.retention = Some(namespaces::check_retention(config.workflow_execution_retention_ttl, &settings)?);
     }
     for (checksum, binary) in config.bad_binaries.unwrap_or_default().binaries {
         let created = Some(timestamp(edge.cluster().wall()));
         let binary = record::BadBinary { reason: binary.reason, operator: binary.operator, created };
         namespace.bad_binaries.insert(checksum, binary);
     }
-    if namespace.bad_binaries.len() > BAD_BINARIES_MAX {
-        let message = format!("Total resetBinaries cannot exceed the max limit: {BAD_BINARIES_MAX}");
+    let most = settings.edge.bad_binaries_max;
+    if namespace.bad_binaries.len() > most {
+        let message = format!("Total resetBinaries cannot exceed the max limit: {most}");
         return Err(reply::invalid_argument(message));
     }
     Ok(())

@@ -25,7 +25,8 @@ pub async fn handle(
     request: UpdateTaskQueueConfigRequest,
 ) -> Result<UpdateTaskQueueConfigResponse> {
     let namespace = edge.namespace(&request.namespace)?;
-    let limits = edge.cluster().limits();
+    let settings = edge.cluster().settings();
+    let limits = &settings.core;
     checked(&request, limits.id_bytes_max)?;
     let name = TaskQueue { name: request.task_queue.clone(), ..TaskQueue::default() };
     let queue = QueueKey {

@@ -20,7 +20,7 @@ pub async fn handle(
     if execution.workflow_id.is_empty() {
         return Err(invalid_argument("WorkflowId is not set on request."));
     }
-    check::execution(Some(&execution), edge.cluster().limits())?;
+    check::execution(Some(&execution), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
     match edge.cluster().call(&chain, input::Kind::UpdateWorkflowOptions(request), call.answer_by()).await? {
         reply::Kind::WorkflowOptions(response) => Ok(response),

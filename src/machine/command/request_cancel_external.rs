@@ -29,7 +29,7 @@ pub(crate) fn apply(
         .map_err(|message| CommandFailure::new(CAUSE, message))?;
     let pending = draft.run(&ctx.run_id).external_cancels.len();
     let cause = Cause::PendingRequestCancelLimitExceeded;
-    pending_limit(pending, limits.pending_max, "pending requests to cancel external workflows", cause)?;
+    pending_limit(pending, limits.pending_cancels_max, "pending requests to cancel external workflows", cause)?;
 
     let initiated = RequestCancelExternalWorkflowExecutionInitiatedEventAttributes {
         workflow_task_completed_event_id: ctx.completed_event_id,

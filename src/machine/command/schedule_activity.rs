@@ -36,7 +36,7 @@ pub(crate) fn apply(
         return Err(CommandFailure::fatal(Cause::BadScheduleActivityAttributes, message));
     }
     let cause = Cause::PendingActivitiesLimitExceeded;
-    pending_limit(run.activities.len(), limits.pending_max, "pending activities", cause)?;
+    pending_limit(run.activities.len(), limits.pending_activities_max, "pending activities", cause)?;
     if run.activity_ids.contains(&activity.activity_id) {
         return Err(CommandFailure::new(
             Cause::ScheduleActivityDuplicateId,

@@ -32,7 +32,7 @@ pub(crate) fn apply(
         .map_err(|message| CommandFailure::new(CAUSE, message))?;
     let pending = draft.run(&ctx.run_id).external_signals.len();
     let cause = Cause::PendingSignalsLimitExceeded;
-    pending_limit(pending, limits.pending_max, "pending signals to external workflows", cause)?;
+    pending_limit(pending, limits.pending_signals_max, "pending signals to external workflows", cause)?;
     if !validate::payloads_fit(attributes.input.as_ref(), limits) {
         let message = "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size limit.";
         return Err(CommandFailure::fatal(CAUSE, message));

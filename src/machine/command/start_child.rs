@@ -35,7 +35,7 @@ pub(crate) fn apply(
     check_sizes(draft, &attributes)?;
     let pending = draft.run(&ctx.run_id).children.len();
     let cause = Cause::PendingChildWorkflowsLimitExceeded;
-    pending_limit(pending, limits.pending_max, "pending child workflow executions", cause)?;
+    pending_limit(pending, limits.pending_children_max, "pending child workflow executions", cause)?;
 
     let initiated = initiated(draft, ctx, attributes);
     let event = Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(initiated.clone());

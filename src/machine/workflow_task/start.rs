@@ -179,7 +179,7 @@ fn started_event(
     if run.head.next_event_id >= at.limits.history_events_suggest {
         reasons.push(SuggestContinueAsNewReason::TooManyHistoryEvents.into());
     }
-    let most = at.limits.updates_suggest;
+    let most = (at.limits.updates_max * at.limits.updates_suggest as usize).div_ceil(1_000);
     if most > 0 && run.admitted.len() + run.updates.len() >= most {
         reasons.push(SuggestContinueAsNewReason::TooManyUpdates.into());
     }
