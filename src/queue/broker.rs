@@ -34,6 +34,8 @@ const POLLERS_MAX: usize = 200;
 const STICKY_IDLE: Duration = Duration::from_secs(10);
 /// Pollers are shown, and idle queues kept, for so long.
 const MEMORY: Duration = Duration::from_secs(300);
+/// A queue that had a poll so long ago may have another soon.
+const LATELY: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 pub struct Brokers {
@@ -192,13 +194,6 @@ impl Brokers {
         }
     }
 
-    /// Whether a poll of the queue was seen lately.
-    pub fn is_polled(&self, key: &QueueKey, now: Instant) -> bool {
-        const LATELY: Duration = Duration::from_secs(20);
-        let polled = |queue: &Queue| !queue.pollers.is_empty() && now.duration_since(queue.last_poll) < LATELY;
-        self.queues.get(key).is_some_and(polled)
-    }
-
     /// A shard has tasks. Also returns those that a sticky queue without a worker cannot serve.
     pub fn offer(&mut self, node: u64, offer: Offer, now: Instant) -> (Vec<Match>, Vec<OfferedTask>) {
         let Some(key) = offer.queue else { return (Vec::new(), Vec::new()) };
@@ -309,6 +304,7 @@ impl Brokers {
             stats_by_priority: by_priority.collect(),
             rate: rate.map(|rate| rate as f32),
             rate_source: source.into(),
+            polled_lately: !queue.pollers.is_empty() && now.duration_since(queue.last_poll) < LATELY,
         }
     }
 

@@ -147,11 +147,6 @@ impl Queues {
         }
     }
 
-    /// Whether this node brokers the queue and saw a poll of it lately.
-    pub fn is_polled(&self, queue: &QueueKey) -> bool {
-        self.inner.brokers.lock().is_polled(queue, Instant::now())
-    }
-
     /// A shard on this node offers tasks.
     pub fn offer(&self, offer: Offer) {
         let Some(queue) = &offer.queue else { return };

@@ -21,9 +21,9 @@ use super::commit::Pending;
 use super::deadlines::{self, Deadlines};
 use super::live::{Chains, Entry, Live};
 use super::load::{self, LoadError};
-use super::mailbox::{Body, Lane, Mail, Mailbox, Respond};
+use super::mailbox::{Body, Lane, Mail, Mailbox, QueryNews, Respond};
 use super::outbox::Outbox;
-use super::queries::Queries;
+use super::queries::{self, Queries};
 use super::retention::{self, Expired};
 use super::updates::UpdateWaits;
 use super::{CallError, ChainKey, Surroundings};
@@ -406,11 +406,30 @@ impl Actor {
             self.sweep_at = None;
             self.sweep();
         }
-        let queues = &self.around.queues;
-        for id in self.queries.expire(now, |queue| queues.is_polled(queue)) {
+        let expired = self.queries.expire(now);
+        for id in expired.off_sticky {
             self.offer_query(id);
         }
+        for (query_id, chain, queue) in expired.untaken {
+            let asking = ask_for_polls(Arc::clone(&self.around), self.mailbox.clone(), chain, query_id, queue);
+            self.around.tasks.spawn(asking);
+        }
         self.expire_updates(now);
+    }
+}
+
+/// Asks the broker of a query's queue whether anybody polls it: the query's caller is better told than kept waiting.
+async fn ask_for_polls(around: Arc<Surroundings>, mailbox: Mailbox, chain: ChainId, query_id: u64, queue: QueueKey) {
+    let Some(cluster) = around.cluster.get() else { return };
+    let by = Instant::now() + queries::NO_POLLER_MARGIN;
+    let described = cluster.describe_queue(&queue.namespace_id, &queue.name, queue.kind(), by).await;
+    if described.is_ok_and(|described| !described.polled_lately) {
+        // A shard that is too busy lets the query time out.
+        drop(mailbox.push(Mail {
+            chain,
+            body: Body::OfQuery { query_id, news: QueryNews::NotPolled },
+            deadline: None,
+        }));
     }
 }
 
@@ -452,7 +471,7 @@ fn explicit_run(body: &Body) -> Option<String> {
         Body::AwaitHistory { head, .. } => {
             head.head.as_ref().and_then(|head| head.execution.as_ref()).map(|execution| execution.run_id.clone())
         }
-        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => None,
+        Body::AnswerQuery { .. } | Body::OfQuery { .. } => None,
     }
 }
 
@@ -464,9 +483,7 @@ pub fn refuse(mail: Mail, error: CallError) {
         | Body::AnswerQuery { respond, .. }
         | Body::AwaitHistory { respond, .. } => drop(respond.send(Err(error))),
         // A claim whose sender is dropped is tried again.
-        Body::Input { respond: Respond::Claim(_) | Respond::Nobody, .. }
-        | Body::StickyQueryUnclaimed { .. }
-        | Body::QueryUndelivered { .. } => {}
+        Body::Input { respond: Respond::Claim(_) | Respond::Nobody, .. } | Body::OfQuery { .. } => {}
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::actor::{Actor, refuse};
 use super::commit::{Delivery, Release};
-use super::mailbox::{Answer, Body, Claim, Mail, Respond};
+use super::mailbox::{Answer, Body, Claim, Mail, QueryNews, Respond};
 use super::queries::{self, Waiter, WaitingQuery};
 use super::{CallError, ChainKey, rows};
 use crate::meta::NamespaceEntry;
@@ -74,13 +74,16 @@ impl Actor {
                 self.route_query(&key, &chain, query);
             }
             Body::AnswerQuery { query_id, answer, respond } => self.answer_query(query_id, *answer, respond),
-            Body::QueryUndelivered { query_id } => {
-                if self.queries.give_back(query_id) {
-                    self.offer_query(query_id);
-                }
-            }
-            Body::StickyQueryUnclaimed { query_id } => {
-                if self.queries.leave_sticky(query_id) {
+            Body::OfQuery { query_id, news } => {
+                let offered_again = match news {
+                    QueryNews::Undelivered => self.queries.give_back(query_id),
+                    QueryNews::StickyUnclaimed => self.queries.leave_sticky(query_id),
+                    QueryNews::NotPolled => {
+                        self.queries.not_polled(query_id);
+                        false
+                    }
+                };
+                if offered_again {
                     self.offer_query(query_id);
                 }
             }
@@ -99,7 +102,7 @@ impl Actor {
             Body::Input { input, .. } => machine::load::runs_needed(input, record),
             Body::Query { request, .. } => named_run(request.execution.as_ref()),
             Body::AwaitHistory { head, .. } => named_run(head.head.as_ref().and_then(|head| head.execution.as_ref())),
-            Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => Vec::new(),
+            Body::AnswerQuery { .. } | Body::OfQuery { .. } => Vec::new(),
         };
         let missing: Vec<String> = needed
             .into_iter()

@@ -36,12 +36,21 @@ pub enum Body {
     Query { request: Box<QueryWorkflowRequest>, respond: Answer },
     /// A worker's answer to a query that it was handed by itself.
     AnswerQuery { query_id: u64, answer: Box<RespondQueryTaskCompletedRequest>, respond: Answer },
-    /// Nobody polls the sticky queue on which a query was offered.
-    StickyQueryUnclaimed { query_id: u64 },
-    /// The poll that a query was handed to is gone.
-    QueryUndelivered { query_id: u64 },
+    /// What became of the offer of a query.
+    OfQuery { query_id: u64, news: QueryNews },
     /// Wait until a run's history has grown beyond an event.
     AwaitHistory { head: node::AwaitHistory, respond: Answer },
+}
+
+/// Why a query is not with a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryNews {
+    /// Nobody polls the sticky queue on which it was offered.
+    StickyUnclaimed,
+    /// The poll that it was handed to is gone.
+    Undelivered,
+    /// The broker of its queue has seen no poll lately.
+    NotPolled,
 }
 
 pub type Answer = oneshot::Sender<Result<Reply, CallError>>;
@@ -198,9 +207,7 @@ impl Queue {
 fn lane_of(body: &Body) -> Lane {
     let input = match body {
         Body::Input { input, .. } => input,
-        Body::AnswerQuery { .. } | Body::StickyQueryUnclaimed { .. } | Body::QueryUndelivered { .. } => {
-            return Lane::Completions;
-        }
+        Body::AnswerQuery { .. } | Body::OfQuery { .. } => return Lane::Completions,
         Body::Query { .. } | Body::AwaitHistory { .. } => return Lane::Reads,
     };
     let Some(kind) = &input.kind else { return Lane::Reads };

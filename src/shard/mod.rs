@@ -63,7 +63,7 @@ use crate::dynamic::Dynamic;
 use crate::meta::MetaView;
 use crate::node::Clocks;
 use crate::queue::Queues;
-use mailbox::{Body, Mail, Mailbox, Respond};
+use mailbox::{Body, Mail, Mailbox, QueryNews, Respond};
 
 /// Names a chain within its shard; clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,7 +295,7 @@ impl Shards {
         let Some((shard, task)) = self.get(result.group_id).zip(result.task) else { return };
         let chain = task.chain.unwrap_or_default();
         if task.query_id != 0 {
-            drop(shard.send(chain, Body::StickyQueryUnclaimed { query_id: task.query_id }, None));
+            drop(shard.send(chain, Body::OfQuery { query_id: task.query_id, news: QueryNews::StickyUnclaimed }, None));
             return;
         }
         let unavailable = StickyUnavailable {
@@ -312,7 +312,7 @@ impl Shards {
         let Some(shard) = self.of_chain(&chain) else { return };
         if query_id != 0 {
             // A shard that is too busy lets the query time out.
-            drop(shard.send(chain, Body::QueryUndelivered { query_id }, None));
+            drop(shard.send(chain, Body::OfQuery { query_id, news: QueryNews::Undelivered }, None));
         } else if let Some(Input { kind: Some(kind), .. }) = undo {
             shard.tell(chain, kind);
         }

@@ -22,7 +22,7 @@ use super::mailbox::Answer;
 /// Queries of one shard that wait at one time.
 pub const QUERIES_MAX: usize = 10_000;
 /// How long before its caller's time is up a query fails that no worker took.
-const NO_POLLER_MARGIN: Duration = Duration::from_secs(1);
+pub const NO_POLLER_MARGIN: Duration = Duration::from_secs(1);
 
 /// A query that waits for its run's next workflow task, or is with the current one.
 #[derive(Debug)]
@@ -57,6 +57,17 @@ pub struct Direct {
     /// When the offer on the sticky queue is given up.
     sticky_until: Instant,
     pub taken: bool,
+    /// Whether the queue's broker was asked if anybody polls it.
+    asked: bool,
+}
+
+/// What is to be done about queries that wait.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// To be offered on the normal queue.
+    pub off_sticky: Vec<u64>,
+    /// Nobody took them; are their queues polled?
+    pub untaken: Vec<(u64, ChainId, QueueKey)>,
 }
 
 /// The queries of a shard that workers get by themselves.
@@ -91,7 +102,18 @@ impl Queries {
         let sticky_for = bristlecone_machine::stamp::duration_nanos(route.sticky_timeout.as_ref());
         let on_sticky = !route.sticky_queue.is_empty();
         let sticky_until = now + Duration::from_nanos(u64::try_from(sticky_for).unwrap_or(0));
-        let direct = Direct { chain, run_id, request, respond, deadline, route, on_sticky, sticky_until, taken: false };
+        let direct = Direct {
+            chain,
+            run_id,
+            request,
+            respond,
+            deadline,
+            route,
+            on_sticky,
+            sticky_until,
+            taken: false,
+            asked: false,
+        };
         self.direct.insert(id, direct);
         id
     }
@@ -151,28 +173,39 @@ impl Queries {
         })
     }
 
-    /// Fails what nobody answered in time; returns those that leave the sticky queue. A query that no
-    /// worker can take fails early, so that its caller hears why.
-    pub fn expire(&mut self, now: Instant, is_polled: impl Fn(&QueueKey) -> bool) -> Vec<u64> {
+    /// Fails what nobody answered in time, and names what is to be done about others.
+    pub fn expire(&mut self, now: Instant) -> Expired {
         let mut over = Vec::new();
-        let mut leave = Vec::new();
-        for (id, query) in &self.direct {
+        let mut expired = Expired::default();
+        for (id, query) in &mut self.direct {
             let untaken_until = query.deadline - NO_POLLER_MARGIN;
             if query.deadline <= now {
-                over.push((*id, timed_out()));
-            } else if !query.taken && untaken_until <= now && !is_polled(&query.normal_queue()) {
-                over.push((*id, no_poller()));
+                over.push(*id);
+            } else if !query.taken && !query.asked && untaken_until <= now {
+                query.asked = true;
+                expired.untaken.push((*id, query.chain.clone(), query.normal_queue()));
             } else if query.on_sticky && query.sticky_until <= now {
-                leave.push(*id);
+                expired.off_sticky.push(*id);
             }
         }
-        for (id, rejection) in over {
-            if let Some(query) = self.direct.remove(&id) {
-                drop(query.respond.send(Ok(reply::rejected(rejection))));
-            }
+        for id in over {
+            self.fail(id, timed_out());
         }
-        leave.retain(|id| self.leave_sticky(*id));
-        leave
+        expired.off_sticky.retain(|id| self.leave_sticky(*id));
+        expired
+    }
+
+    /// A query that no worker can take fails early, so that its caller hears why.
+    pub fn not_polled(&mut self, id: u64) {
+        if self.direct.get(&id).is_some_and(|query| !query.taken) {
+            self.fail(id, no_poller());
+        }
+    }
+
+    fn fail(&mut self, id: u64, rejection: Rejection) {
+        if let Some(query) = self.direct.remove(&id) {
+            drop(query.respond.send(Ok(reply::rejected(rejection))));
+        }
     }
 
     pub fn drain(&mut self) -> impl Iterator<Item = Direct> {

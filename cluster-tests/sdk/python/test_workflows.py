@@ -59,6 +59,22 @@ async def test_queries_after_the_worker_was_replaced(client, worker_client, name
         assert await handle.result() == ["a", "done"]
 
 
+async def test_a_query_waits_for_a_worker_that_was_there_a_moment_ago(client, worker_client, name):
+    # Several queues, so that most of them are brokered by another node than the one that leads the workflow's shard.
+    async def ask(queue):
+        async with make_worker(worker_client, queue):
+            handle = await client.start_workflow(
+                Inbox.run, id=queue, task_queue=queue, start_signal="put", start_signal_args=["done"]
+            )
+            assert await handle.result() == ["done"]
+        with pytest.raises(RPCError) as refused:
+            await handle.query(Inbox.seen, rpc_timeout=timedelta(milliseconds=1500))
+        return refused.value.status
+
+    answers = await asyncio.gather(*(ask(f"{name}-{number}") for number in range(6)))
+    assert set(answers) <= {RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED}
+
+
 async def test_a_worker_without_a_cache(client, worker_client, name):
     async with make_worker(worker_client, name, max_cached_workflows=0):
         handle = await client.start_workflow(Inbox.run, id=name, task_queue=name)
