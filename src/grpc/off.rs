@@ -24,6 +24,9 @@ pub fn refusal(rpc: &str) -> Option<Rejection> {
             code::UNIMPLEMENTED,
             "Deployments are deprecated and no longer supported, use Worker Deployments instead",
         ),
+        "FetchWorkerConfig" | "UpdateWorkerConfig" => {
+            plain(code::UNIMPLEMENTED, format!("{rpc} command is not enabled."))
+        }
         "CreateWorkflowRule"
         | "DescribeWorkflowRule"
         | "DeleteWorkflowRule"

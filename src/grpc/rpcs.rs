@@ -152,6 +152,7 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         ShutdownWorker: shutdown_worker,
         RecordWorkerHeartbeat: record_worker_heartbeat,
         ListWorkers: list_workers,
+        CountWorkers: count_workers,
         DescribeWorker: describe_worker,
         ListWorkflowExecutions: list_workflow_executions,
         ScanWorkflowExecutions: scan_workflow_executions,

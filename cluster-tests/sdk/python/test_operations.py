@@ -22,8 +22,10 @@ from temporalio.api.common.v1 import Priority, ResetOptions, WorkflowExecution
 from temporalio.api.enums.v1 import BatchOperationState, BatchOperationType, EventType, WorkflowExecutionStatus
 from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
 from temporalio.api.query.v1 import WorkflowQuery
+from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflow.v1 import WorkflowExecutionOptions
 from temporalio.api.workflowservice.v1 import (
+    CountWorkersRequest,
     DeleteWorkflowExecutionRequest,
     DescribeBatchOperationRequest,
     DescribeNamespaceRequest,
@@ -31,6 +33,7 @@ from temporalio.api.workflowservice.v1 import (
     ListBatchOperationsRequest,
     PauseWorkflowExecutionRequest,
     QueryWorkflowRequest,
+    RecordWorkerHeartbeatRequest,
     RegisterNamespaceRequest,
     StartBatchOperationRequest,
     StopBatchOperationRequest,
@@ -509,3 +512,27 @@ def rows_of(node, namespace_id):
     command = [program, "debug", "rows", "--data-dir", directory / f"n{node}" / "data", "--namespace", namespace_id]
     out = subprocess.run([*command, "-o", "json"], check=True, capture_output=True, timeout=60).stdout
     return {name: count for name, count in json.loads(out).items() if name not in ("runs", "history", "others")}
+
+
+async def test_workers_are_counted_on_every_node(client, clients, name):
+    heartbeats = [
+        WorkerHeartbeat(worker_instance_key=f"{name}-{number}", worker_identity=name, task_queue=f"{name}-{number % 2}")
+        for number in range(3)
+    ]
+    request = RecordWorkerHeartbeatRequest(namespace="default", identity=name, worker_heartbeat=heartbeats)
+    await client.workflow_service.record_worker_heartbeat(request)
+
+    async def count(at, query):
+        counted = await at.workflow_service.count_workers(CountWorkersRequest(namespace="default", query=query))
+        return counted.count
+
+    for at in clients:
+        await until(lambda at=at: _is(count(at, f'WorkerIdentity="{name}"'), 3))
+        assert await count(at, f'WorkerIdentity="{name}" AND TaskQueue="{name}-0"') == 2
+    with pytest.raises(RPCError) as refused:
+        await count(client, "WorkerIdentity")
+    assert refused.value.status == RPCStatusCode.INVALID_ARGUMENT
+
+
+async def _is(found, wanted):
+    return await found == wanted

@@ -4,6 +4,7 @@
 
 pub mod count_activity_executions;
 pub mod count_schedules;
+pub mod count_workers;
 pub mod count_workflow_executions;
 pub mod create_schedule;
 pub mod delete_activity_execution;
