@@ -73,8 +73,7 @@ async fn phases(world: &Arc<World>) -> Option<String> {
     if !until(world, || is_formed(world)).await {
         // A replica that lacks rows may be why.
         b2_replicas::rows(world);
-        let lacking = nemesis::lacking(world).unwrap_or_default();
-        world.violated(format!("the cluster does not form, {lacking}"));
+        lacking(world, "the cluster does not form");
         return None;
     }
     world.trace.line("the cluster has formed");
@@ -159,8 +158,7 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
 /// All replicas come to the same index, with the same rows.
 async fn settle(world: &Arc<World>) {
     if !until(world, || nemesis::whole(world) && is_level(world)).await {
-        let lacking = nemesis::lacking(world).unwrap_or_else(|| "some are behind".to_string());
-        world.violated(format!("B-2: the replicas do not come to one state, {lacking}"));
+        lacking(world, "B-2: the replicas do not come to one state");
         return;
     }
     b2_replicas::rows(world);
@@ -178,8 +176,7 @@ async fn endure(world: &Arc<World>) {
         world.start(&node);
     }
     if !until(world, || world.nodes().iter().all(|node| node.up().is_some()) && nemesis::whole(world)).await {
-        let lacking = nemesis::lacking(world).unwrap_or_default();
-        world.violated(format!("B-1: the cluster does not come back after a power cut, {lacking}"));
+        lacking(world, "B-1: the cluster does not come back after a power cut");
         return;
     }
     let after = histories(world).await;
@@ -194,6 +191,14 @@ async fn endure(world: &Arc<World>) {
     b4_schedules::check(world, &after);
     b5_linear::check(world, &after);
     world.tally.add("run checked at the end", after.len() as u64);
+}
+
+/// Something did not come about in time; unless something else went wrong, which ends the waiting.
+fn lacking(world: &World, what: &str) {
+    if !world.ledger.has_failed() {
+        let why = nemesis::lacking(world).unwrap_or_else(|| "some are behind".to_string());
+        world.violated(format!("{what}: {why}"));
+    }
 }
 
 /// The final history of every run that anybody was told of.

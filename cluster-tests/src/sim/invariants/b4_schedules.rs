@@ -78,9 +78,13 @@ fn counts(id: &str, asked: &Asked, runs: &BTreeMap<i64, Vec<&str>>, wrong: &mut 
 
 fn missing(id: &str, asked: &Asked, runs: &BTreeMap<i64, Vec<&str>>, wrong: &mut Vec<String>) {
     let mut lacks = |second: i64, what: &str| wrong.push(format!("B-3: the schedule {id} lacks {what} {second}"));
-    if matches!(asked.policy, Policy::AllowAll | Policy::BufferAll)
-        && let Some(decided) = asked.decided
-    {
+    // What waits when a schedule is paused is dropped.
+    let takes_all = match asked.policy {
+        Policy::AllowAll => true,
+        Policy::BufferAll => asked.perhaps_paused.is_empty(),
+        _ => false,
+    };
+    if takes_all && let Some(decided) = asked.decided {
         let first = (asked.created.to.saturating_add(SLACK_MS) / 1_000) / asked.every_s + 1;
         let times = (first..).map(|number| number * asked.every_s).take_while(|second| *second < decided);
         let paused = |second: &i64| asked.perhaps_paused.iter().any(|span| perhaps(span, *second));
