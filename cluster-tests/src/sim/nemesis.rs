@@ -364,6 +364,8 @@ pub fn lacking(world: &World) -> Option<String> {
             // Of the metadata every member has a replica; only five of them vote.
             let members = (learners.is_empty() || voters.len() >= 5) && voters.len() >= 3;
             let mut replicas = voters.iter().chain(learners);
+            // Half-way between two sets of voters a majority of each is needed.
+            let members = members && group.unfinished_voters().is_none();
             let good = members && replicas.all(|node| matched.get(node).is_some_and(|at| at == last_index));
             if status.role.eq_ignore_ascii_case("leader") {
                 let what = format!("{voters:?} and {learners:?} match {matched:?} of {last_index}");
