@@ -366,7 +366,7 @@ impl View for ModelView<'_> {
 /// A file's rows without the range that they replace.
 fn puts_alone(file: &Batch) -> Result<Batch> {
     let mut rows = BatchBuilder::new();
-    for op in file.iter() {
+    for op in file {
         if let Op::Put { key, value } = op {
             rows.put(key, value);
         }
