@@ -1,6 +1,7 @@
 //! The simulation keeps its promises, and finds the bugs that are planted for it.
 //!
-//! `BRISTLECONE_SIM_SEEDS` is how many seeds are run (from 1 on), `BRISTLECONE_SIM_BUG_SEEDS` how many for each bug.
+//! `BRISTLECONE_SIM_SEEDS` is how many seeds are run (from 1 on). `BRISTLECONE_SIM_BUG_SEEDS`, if set, has each bug
+//! searched in so many seeds from 1 on; otherwise the seed that found it last is tried first.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,12 +12,13 @@ use bristlecone_cluster_tests::sim::linear::{Answer, Ask, Op};
 use bristlecone_storage::planted::Bug;
 
 /// Seeds that once showed a bug of the product.
-const REGRESSIONS: [(u64, &str); 5] = [
+const REGRESSIONS: [(u64, &str); 6] = [
     (1, "the wall clock of a leader stepped, its shards followed, and timers fired early"),
     (15, "a node died while it joined, between its identity and its log, and could never start again"),
     (29, "a node that led no more, and was behind, gave a short page: the history had a hole"),
     (45, "a node began anew with a wrong clock, heard one other, and led: two that differ cannot tell who is wrong"),
     (77, "a replica was removed and came back: the purger measured it by the one before, and died of it"),
+    (300, "a leader died in the midst of a change of voters, and nobody finished it: the next death was one too many"),
 ];
 
 fn campaign(first: u64, seeds: u64) -> Campaign {
@@ -53,17 +55,30 @@ fn one_seed_has_one_trace() {
 
 #[test]
 fn planted_bugs_are_found() {
+    let from_one = std::env::var_os("BRISTLECONE_SIM_BUG_SEEDS").is_some();
     let seeds = seeds("BRISTLECONE_SIM_BUG_SEEDS", 100);
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        let campaign = Campaign { plant: Some(bug.name()), twice_every: 0, quiet: true, ..campaign(1, seeds) };
-        let summary = campaign.run().expect("runs");
-        match &summary.found {
-            Some((seed, what)) => println!("{bug:?}: found after {} seeds, by seed {seed}: {what}", summary.runs),
+        let search = |first, seeds| {
+            let campaign = Campaign { plant: Some(bug.name()), twice_every: 0, quiet: true, ..campaign(first, seeds) };
+            campaign.run().expect("runs").found
+        };
+        // What a seed does changes with the product; then the bug is searched from the first seed on.
+        let usual = if from_one { None } else { search(usual_finder(bug), 1) };
+        match usual.or_else(|| search(1, seeds)) {
+            Some((seed, what)) => println!("{bug:?}: found by seed {seed}: {what}"),
             None => missed.push(bug),
         }
     }
     assert!(missed.is_empty(), "not found within {seeds} seeds: {missed:?}");
+}
+
+/// The seed that found a bug when all were last searched from 1 on.
+fn usual_finder(bug: Bug) -> u64 {
+    match bug {
+        Bug::ReadWithoutBarrier => 54,
+        _ => 1,
+    }
 }
 
 // ---------------------------------------------------------------- the oracle itself
@@ -131,4 +146,19 @@ fn a_start_of_unknown_outcome_may_have_happened_at_any_time() {
     assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
     let ops = [lost, op(2, 3, signal(), Answer::NotFound), op(4, 5, signal(), Answer::NotFound)];
     assert_eq!(find_order(&ops, &runs(&["a"])).ok(), Some(true));
+}
+
+#[test]
+fn many_calls_of_unknown_outcome_are_no_riddle() {
+    let mut ops = vec![op(1, 2, Ask::Start, Answer::Started("a".into()))];
+    for number in 0..40 {
+        let request = format!("s{}", number / 10);
+        ops.push(Op { called: 3 + number, returned: None, ask: Ask::Signal { request } });
+    }
+    for number in 0..4 {
+        let at = 50 + 2 * number;
+        ops.push(op(at, at + 1, Ask::Signal { request: format!("s{number}") }, Answer::Done));
+    }
+    ops.push(closed(70, 71, "a"));
+    assert_eq!(find_order(&ops, &runs(&[])).ok(), Some(true));
 }

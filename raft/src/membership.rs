@@ -51,6 +51,15 @@ impl Group {
         self.change(ChangeMembers::ReplaceAllVoters(voters), true).await
     }
 
+    /// The voters that a change was to lead to which its leader left half-way: until it is asked for again, majorities
+    /// of the old and of the new voters are needed for everything.
+    pub fn unfinished_voters(&self) -> Option<BTreeSet<NodeId>> {
+        let metrics = self.inner.core.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let configs = metrics.membership_config.membership().get_joint_config();
+        configs.last().filter(|_| configs.len() > 1).cloned()
+    }
+
     /// Takes a member out, voter or learner. The last voter can't go.
     pub async fn remove_member(&self, node: NodeId) -> Result<(), Error> {
         let voters: BTreeSet<NodeId> = {

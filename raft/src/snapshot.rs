@@ -143,7 +143,9 @@ impl Snapshots {
             let applied = AppliedState::read(group, &*view)?.ok_or(Error::NoSuchGroup(group))?;
             let mut ranges = vec![keys::group_rows(group)];
             if let Some(extent) = &applied.extent {
-                let short = record::Extent { end_slot: (extent.first_slot + extent.end_slot) / 2, ..*extent };
+                // The first slot always, or no cluster would ever form.
+                let half = (extent.first_slot + extent.end_slot).div_ceil(2);
+                let short = record::Extent { end_slot: half, ..*extent };
                 ranges.insert(0, slots(if planted::has(Bug::SnapshotCutShort) { &short } else { extent }));
             }
             let files = view.export(&ranges, &path).map_err(storage)?;

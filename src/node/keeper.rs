@@ -254,6 +254,11 @@ async fn keep_members(
     voters: &BTreeSet<u64>,
     answering: &BTreeSet<u64>,
 ) -> Result<bool, String> {
+    if let Some(voters) = group.unfinished_voters() {
+        tracing::info!(group = group.id(), ?voters, "finishes a change of voters");
+        group.change_voters(voters).await.map_err(|error| error.to_string())?;
+        return Ok(true);
+    }
     let members = group.members();
     let status = group.status();
     let current: BTreeSet<u64> = status.voters.iter().copied().collect();

@@ -113,7 +113,7 @@ pub async fn start(world: Arc<World>, plan: Plan, mut rng: Rng) {
     }
 }
 
-/// Signals a workflow until it takes no more.
+/// Signals a workflow until it takes no more, or for ever, if it may be reset.
 async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
     for number in 0.. {
         let pause = rng.millis(200..=6_000);
@@ -144,7 +144,12 @@ async fn signal(world: Arc<World>, plan: Plan, mut rng: Rng) {
                     break;
                 }
                 Err(status) if status.code() == Code::NotFound => {
-                    return world.calls.returned(&under, Answer::NotFound);
+                    world.calls.returned(&under, Answer::NotFound);
+                    if world.ledger.known.lock().single.contains(&plan.workflow_id) {
+                        return;
+                    }
+                    // A reset may open it again, and then it waits for signals.
+                    break;
                 }
                 Err(status) if is_passing(&status) => {}
                 Err(status) => return world.violated(format!("signal to {}: {status}", plan.workflow_id)),
@@ -300,11 +305,19 @@ pub async fn is_closed(world: &World, rng: &mut Rng, workflow_id: &str) -> Optio
     match info.status() {
         WorkflowExecutionStatus::Running | WorkflowExecutionStatus::ContinuedAsNew => Some(false),
         WorkflowExecutionStatus::Completed => Some(true),
+        // A child ends with the run that started it, when that is reset to what was before.
+        WorkflowExecutionStatus::Terminated if is_of_reset(world, workflow_id) => Some(true),
         other => {
             world.violated(format!("{workflow_id} {run_id} ended as {other:?}"));
             Some(true)
         }
     }
+}
+
+/// Whether it is a child of a workflow that was reset.
+fn is_of_reset(world: &World, workflow_id: &str) -> bool {
+    let parent = workflow_id.split_once('/').map(|(parent, _)| parent);
+    parent.is_some_and(|parent| world.ledger.known.lock().reset.contains(parent))
 }
 
 pub fn execution(workflow_id: &str, run_id: &str) -> WorkflowExecution {

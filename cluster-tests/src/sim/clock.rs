@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bristlecone_storage::runtime::Clock;
 use tokio::time::Instant;
 
-/// When every simulation begins: 2027-01-01, in Unix nanoseconds.
-const BEGIN: i64 = 1_798_761_600_000_000_000;
+/// When every simulation begins: 2027-01-01, in Unix nanoseconds, and in seconds.
+const BEGIN: i64 = BEGIN_S * 1_000_000_000;
+pub const BEGIN_S: i64 = 1_798_761_600;
 
 #[derive(Debug)]
 pub struct SimClock {

@@ -13,6 +13,8 @@ use prost::Message;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::schedules::Asked;
+
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub known: Mutex<Known>,
@@ -37,6 +39,8 @@ pub struct Known {
     /// Workflow ids of which a reset was asked, and the runs that resets began, by request id.
     pub reset: BTreeSet<String>,
     pub reset_runs: BTreeMap<(String, String), String>,
+    /// By schedule id.
+    pub schedules: BTreeMap<String, Asked>,
     /// Completions of activities that were accepted, by run and activity id: their attempts.
     pub activities: BTreeMap<(String, String), Vec<i32>>,
     /// Completions of workflow tasks that were accepted, by run and Started event.

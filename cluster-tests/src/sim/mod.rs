@@ -8,6 +8,7 @@
 //! invariants  the promises               campaign.rs many seeds on all cores    rng.rs, tally.rs
 //! linear.rs   calls and answers of each workflow id, in time
 //! updates.rs  updates and resets         fitting.rs  which promise finds which planted bug
+//! schedules.rs  schedules, and what was asked of them
 //! ```
 //!
 //! # Contract
@@ -31,6 +32,7 @@ mod node;
 pub mod options;
 mod rng;
 pub mod run;
+mod schedules;
 mod script;
 mod tally;
 mod trace;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bristlecone_proto::admin::admin_service_client::AdminServiceClient;
 use bristlecone_proto::admin::{LeaveNodeRequest, RemoveNodeRequest, TransferLeaderRequest};
+use bristlecone_proto::node::GroupStatus;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -300,14 +301,32 @@ async fn replace(world: &Arc<World>, fault: Fault, node: &Arc<SimNode>, other: &
     }
     let node_id = up.cluster.node().node_id;
     drop(up);
-    let mut client = admin(world, other);
-    if fault == Fault::Leave {
-        world.add_node();
-        let left = timeout(Duration::from_secs(20), client.leave_node(LeaveNodeRequest { node_id })).await;
-        return matches!(left, Ok(Ok(_)));
-    }
     let (world, node, other) = (Arc::clone(world), Arc::clone(node), Arc::clone(other));
-    tokio::spawn(async move { gone(&world, &node, &other).await }).await.unwrap_or(false)
+    // To its end, even when the faults end before.
+    let replaced = match fault {
+        Fault::Leave => tokio::spawn(async move { leave(&world, &node, &other, node_id).await }),
+        _ => tokio::spawn(async move { gone(&world, &node, &other).await }),
+    };
+    replaced.await.unwrap_or(false)
+}
+
+/// A member leaves, and another machine comes. Whoever wants it to leave asks again until it has.
+async fn leave(world: &Arc<World>, node: &Arc<SimNode>, other: &Arc<SimNode>, node_id: u64) -> bool {
+    world.add_node();
+    let mut client = admin(world, other);
+    let mut left = false;
+    for _ in 0..20 {
+        let asked = timeout(Duration::from_secs(20), client.leave_node(LeaveNodeRequest { node_id })).await;
+        left |= matches!(&asked, Ok(Ok(_)));
+        let has_left = matches!(asked, Ok(Ok(answer)) if answer.get_ref().replicas_left == 0);
+        if has_left || world.node(node.number).is_none() {
+            return true;
+        }
+        sleep(Duration::from_secs(1)).await;
+        let Some(another) = world.nodes().into_iter().find(|node| node.up().is_some()) else { continue };
+        client = admin(world, &another);
+    }
+    left
 }
 
 /// A machine is gone for good: its member is removed, and another machine comes.
@@ -331,23 +350,33 @@ async fn gone(world: &Arc<World>, node: &Arc<SimNode>, other: &Arc<SimNode>) -> 
 
 /// Whether every group has three voters that hold everything: only then may a machine be lost for good.
 pub fn whole(world: &World) -> bool {
+    lacking(world).is_none()
+}
+
+/// What some group lacks, if one does: its leader, voters, or entries at one of them.
+pub fn lacking(world: &World) -> Option<String> {
     let mut led = std::collections::BTreeMap::new();
     for node in world.nodes() {
-        let Some(up) = node.up() else { return false };
+        let Some(up) = node.up() else { return Some(format!("node {} is not up", node.number)) };
         for group in up.cluster.parts().groups.0.list() {
             let status = group.status();
+            let GroupStatus { group_id, voters, learners, matched, last_index, .. } = &status;
             // Of the metadata every member has a replica; only five of them vote.
-            let learners = status.learners.is_empty() || status.voters.len() >= 5;
-            let mut replicas = status.voters.iter().chain(&status.learners);
-            let good = learners
-                && status.voters.len() >= 3
-                && replicas.all(|node| status.matched.get(node).is_some_and(|at| *at == status.last_index));
+            let members = (learners.is_empty() || voters.len() >= 5) && voters.len() >= 3;
+            let mut replicas = voters.iter().chain(learners);
+            // Half-way between two sets of voters a majority of each is needed.
+            let members = members && group.unfinished_voters().is_none();
+            let good = members && replicas.all(|node| matched.get(node).is_some_and(|at| at == last_index));
             if status.role.eq_ignore_ascii_case("leader") {
-                led.insert(status.group_id, good);
+                let what = format!("{voters:?} and {learners:?} match {matched:?} of {last_index}");
+                led.insert(*group_id, (!good).then_some(what));
             } else {
-                led.entry(status.group_id).or_insert(false);
+                led.entry(*group_id).or_insert_with(|| Some("no leader".to_string()));
             }
         }
     }
-    !led.is_empty() && led.values().all(|good| *good)
+    if led.is_empty() {
+        return Some("no group at all".to_string());
+    }
+    led.into_iter().find_map(|(group, what)| what.map(|what| format!("group {group}: {what}")))
 }

@@ -88,6 +88,7 @@ pub struct Options {
     /// Of a thousand workflows, how many are updated; of a thousand runs, in how many workflows are reset.
     pub updated: u64,
     pub reset: u64,
+    pub schedules: u64,
     /// Nodes differ in what they are told to limit, as versions do.
     pub mixed: bool,
     pub segment_kib: u64,
@@ -101,6 +102,7 @@ impl Options {
         let mut rng = Rng::of(seed, "options");
         let nodes = if rng.per_mille(700) { 3 } else { rng.between(4..=5) };
         let mut more = Rng::of(seed, "more options");
+        let mut scheduled = Rng::of(seed, "schedules");
         let mut faults: Vec<Fault> = Fault::MOST.into_iter().filter(|_| rng.per_mille(400)).collect();
         if faults.is_empty() {
             faults.push(Fault::PowerCut);
@@ -126,6 +128,7 @@ impl Options {
             call_ms_max: if rng.per_mille(300) { rng.between(10..=60) } else { 3 },
             updated: if more.per_mille(500) { more.between(200..=1_000) } else { 0 },
             reset: 400,
+            schedules: if scheduled.per_mille(350) { scheduled.between(1..=2) } else { 0 },
             mixed: more.per_mille(300),
             segment_kib: if rng.per_mille(500) { 256 } else { 1024 },
             flush_interval: Duration::from_millis(rng.between(500..=15_000)),

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep};
 
 use super::invariants::b2_replicas::{self, Replicas};
-use super::invariants::{b1_durable, b3_wakes, b4_once, b5_linear};
+use super::invariants::{b1_durable, b3_wakes, b4_once, b4_schedules, b5_linear};
 use super::ledger;
 use super::options::Options;
 use super::rng::Rng;
 use super::worker::{Kind, Poller};
 use super::world::World;
-use super::{clients, nemesis, updates};
+use super::{clients, nemesis, schedules, updates};
 
 /// How long a healthy cluster may take to form, to agree, to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ async fn phases(world: &Arc<World>) -> Option<String> {
     if !until(world, || is_formed(world)).await {
         // A replica that lacks rows may be why.
         b2_replicas::rows(world);
-        world.violated("the cluster does not form".to_string());
+        lacking(world, "the cluster does not form");
         return None;
     }
     world.trace.line("the cluster has formed");
@@ -133,6 +133,10 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
         tasks.push(tokio::spawn(clients::read(Arc::clone(world), Rng::of(seed, &format!("reader {reader}")))));
     }
     tasks.push(tokio::spawn(updates::reset(Arc::clone(world), Rng::of(seed, "resets"))));
+    for number in 0..world.options.schedules {
+        let rng = Rng::of(seed, &format!("schedule {number}"));
+        tasks.push(tokio::spawn(schedules::keep(Arc::clone(world), number, rng)));
+    }
     for reader in 0..2 {
         tasks.push(tokio::spawn(clients::compare(Arc::clone(world), Rng::of(seed, &format!("comparer {reader}")))));
     }
@@ -154,7 +158,7 @@ fn crowd(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
 /// All replicas come to the same index, with the same rows.
 async fn settle(world: &Arc<World>) {
     if !until(world, || nemesis::whole(world) && is_level(world)).await {
-        world.violated("B-2: the replicas do not come to one state".to_string());
+        lacking(world, "B-2: the replicas do not come to one state");
         return;
     }
     b2_replicas::rows(world);
@@ -172,7 +176,7 @@ async fn endure(world: &Arc<World>) {
         world.start(&node);
     }
     if !until(world, || world.nodes().iter().all(|node| node.up().is_some()) && nemesis::whole(world)).await {
-        world.violated("B-1: the cluster does not come back after a power cut".to_string());
+        lacking(world, "B-1: the cluster does not come back after a power cut");
         return;
     }
     let after = histories(world).await;
@@ -184,8 +188,17 @@ async fn endure(world: &Arc<World>) {
     }
     b1_durable::check(world, &after);
     b4_once::one_open_run(world, &after);
+    b4_schedules::check(world, &after);
     b5_linear::check(world, &after);
     world.tally.add("run checked at the end", after.len() as u64);
+}
+
+/// Something did not come about in time; unless something else went wrong, which ends the waiting.
+fn lacking(world: &World, what: &str) {
+    if !world.ledger.has_failed() {
+        let why = nemesis::lacking(world).unwrap_or_else(|| "some are behind".to_string());
+        world.violated(format!("{what}: {why}"));
+    }
 }
 
 /// The final history of every run that anybody was told of.

@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! A script is words: `A` an activity, `F` three at once, `T` and milliseconds a timer, `S` one more signal, `C` a
-//! child; a last word `R` and a number continues as new so many times. [`decide`] looks at the events up to a
+//! child (that ends, in whatever way); a last word `R` and a number continues as new so many times. [`decide`] looks at the events up to a
 //! WorkflowTaskStarted and at nothing else; every activity's input carries a hash of that event, as real workflows
 //! carry its time in what they do. So a history whose Started event was rewritten no longer fits its commands.
 
@@ -13,7 +13,9 @@ use bristlecone_proto::temporal::api::command::v1::{
     Command, CompleteWorkflowExecutionCommandAttributes, ContinueAsNewWorkflowExecutionCommandAttributes,
     ScheduleActivityTaskCommandAttributes, StartChildWorkflowExecutionCommandAttributes, StartTimerCommandAttributes,
 };
-use bristlecone_proto::temporal::api::common::v1::{ActivityType, Payload, Payloads, RetryPolicy, WorkflowType};
+use bristlecone_proto::temporal::api::common::v1::{
+    ActivityType, Payload, Payloads, RetryPolicy, WorkflowExecution, WorkflowType,
+};
 use bristlecone_proto::temporal::api::enums::v1::CommandType;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
@@ -192,14 +194,27 @@ impl Seen {
                     seen.begun.insert(a.workflow_id.clone());
                 }
                 Some(Attributes::ChildWorkflowExecutionCompletedEventAttributes(a)) => {
-                    let id = a.workflow_execution.as_ref().map(|execution| execution.workflow_id.clone());
-                    seen.done.extend(id);
+                    seen.child_ended(a.workflow_execution.as_ref());
+                }
+                // After a reset a child may have ended while nobody listened, or was ended to begin anew.
+                Some(Attributes::ChildWorkflowExecutionFailedEventAttributes(a)) => {
+                    seen.child_ended(a.workflow_execution.as_ref());
+                }
+                Some(Attributes::ChildWorkflowExecutionTerminatedEventAttributes(a)) => {
+                    seen.child_ended(a.workflow_execution.as_ref());
+                }
+                Some(Attributes::StartChildWorkflowExecutionFailedEventAttributes(a)) => {
+                    seen.done.insert(a.workflow_id.clone());
                 }
                 Some(Attributes::WorkflowExecutionSignaledEventAttributes(_)) => seen.signals += 1,
                 _ => {}
             }
         }
         seen
+    }
+
+    fn child_ended(&mut self, child: Option<&WorkflowExecution>) {
+        self.done.extend(child.map(|child| child.workflow_id.clone()));
     }
 }
 

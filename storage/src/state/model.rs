@@ -239,7 +239,8 @@ impl StateStore for ModelStore {
         self.state.read().check_running()?;
         let mut batches = Vec::with_capacity(files.len() + 1);
         for file in files {
-            batches.push(load(&*self.files, file)?);
+            let rows = load(&*self.files, file)?;
+            batches.push(if planted::has(Bug::IngestOverOld) { puts_alone(&rows)? } else { rows });
         }
         batches.push(extra.clone());
         let mut state = self.state.write();
@@ -362,6 +363,17 @@ impl View for ModelView<'_> {
     }
 }
 
+/// A file's rows without the range that they replace.
+fn puts_alone(file: &Batch) -> Result<Batch> {
+    let mut rows = BatchBuilder::new();
+    for op in file {
+        if let Op::Put { key, value } = op {
+            rows.put(key, value);
+        }
+    }
+    rows.finish().map_err(|error| Error::Invalid(error.to_string()))
+}
+
 /// A snapshot file of the model is a batch: first the range that it replaces, then its rows.
 struct ModelSink<'s> {
     files: &'s dyn Vfs,
@@ -384,9 +396,7 @@ impl Sink for ModelSink<'_> {
     fn end(&mut self, span: &KeyRange) -> Result<SnapshotFile> {
         let rows = std::mem::take(&mut self.rows).finish().map_err(|error| Error::Invalid(error.to_string()))?;
         let mut file = BatchBuilder::new();
-        if !planted::has(Bug::IngestOverOld) {
-            file.delete_range(span);
-        }
+        file.delete_range(span);
         file.append(&rows);
         let file = file.finish().map_err(|error| Error::Invalid(error.to_string()))?;
         let path = self.directory.join(format!("{:06}.rows", self.written));

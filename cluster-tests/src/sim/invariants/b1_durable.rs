@@ -24,6 +24,9 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
         let workflow_id = known.runs.get(run_id).map(|run| run.workflow_id.clone()).unwrap_or_default();
         let mut here = BTreeSet::new();
         b4_once::updates(world, run_id, events);
+        if !known.reset.contains(&workflow_id) {
+            b4_once::children(world, run_id, events);
+        }
         for event in events {
             if let Some(Attributes::WorkflowExecutionSignaledEventAttributes(a)) = &event.attributes {
                 // What a reset applies again may come once more from its sender.

@@ -6,7 +6,7 @@ use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 
 use crate::sim::ledger;
-use crate::sim::world::World;
+use crate::sim::world::{World, name};
 
 /// A start was acknowledged.
 pub fn started(world: &World, workflow_id: &str, request_id: &str, run_id: &str) {
@@ -125,6 +125,23 @@ pub fn one_open_run(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent
             {
                 world.violated(format!("B-4: {workflow_id} has two open runs, {first} and {second}"));
             }
+        }
+    }
+}
+
+/// How children of a run ended: each is started once, and completes, unless resets come between.
+pub fn children(world: &World, run_id: &str, events: &[HistoryEvent]) {
+    for event in events {
+        let odd = matches!(
+            event.attributes,
+            Some(
+                Attributes::StartChildWorkflowExecutionFailedEventAttributes(_)
+                    | Attributes::ChildWorkflowExecutionFailedEventAttributes(_)
+                    | Attributes::ChildWorkflowExecutionTerminatedEventAttributes(_)
+            )
+        );
+        if odd {
+            world.violated(format!("B-4: {run_id} has {}, and was never reset", name(event)));
         }
     }
 }

@@ -2,15 +2,16 @@
 //! its answer, in which every answer is right.
 //!
 //! # Contract
-//! The model of a workflow id is its current run, whether that is open, which signals it took, and which runs there were. Calls are taken in
-//! the order of their beginnings and ends; at an end every order that is still possible must have placed the call.
-//! A call whose outcome is unknown may be placed at any time from its beginning on, or never.
+//! The model of a workflow id is its current run, whether that is open, which signals it took, and which runs there
+//! were. Calls are taken in the order of their beginnings and ends; at an end every order that is still possible must
+//! have placed the call. A call whose outcome is unknown may be placed at any time from its beginning on, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 
+use super::b4_schedules::is_scheduled;
 use crate::sim::linear::{Answer, Ask, Op};
 use crate::sim::world::World;
 
@@ -41,7 +42,8 @@ pub struct Runs {
 /// Checks all ids that nothing else than the recorded calls acts on.
 pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
     for (workflow_id, ops) in world.calls.all() {
-        let acted_on = workflow_id.contains('/') || world.ledger.known.lock().reset.contains(&workflow_id);
+        let by_others = workflow_id.contains('/') || is_scheduled(&workflow_id);
+        let acted_on = by_others || world.ledger.known.lock().reset.contains(&workflow_id);
         if acted_on {
             continue;
         }
@@ -49,7 +51,12 @@ pub fn check(world: &World, histories: &BTreeMap<String, Vec<HistoryEvent>>) {
         match find_order(&ops, &runs) {
             Ok(true) => world.tally.count("workflow id in one order"),
             Ok(false) => world.tally.count("workflow id of too many orders"),
-            Err(op) => world.violated(format!("B-5: no order of the calls of {workflow_id} explains {op:?}")),
+            Err(op) => {
+                for op in &ops {
+                    world.trace.line(&format!("{workflow_id} {op:?}"));
+                }
+                world.violated(format!("B-5: no order of the calls of {workflow_id} explains {op:?}"));
+            }
         }
     }
 }
@@ -95,13 +102,11 @@ pub fn find_order<'a>(ops: &'a [Op], runs: &Runs) -> Result<bool, &'a Op> {
             }
             continue;
         }
-        orders = place(index, ops, runs, &under_way, orders);
+        let Some(placed) = place(index, ops, runs, &under_way, orders) else { return Ok(false) };
+        orders = placed;
         under_way.remove(&index);
         if orders.is_empty() {
             return Err(op);
-        }
-        if orders.len() > ORDERS_MAX {
-            return Ok(false);
         }
     }
     Ok(true)
@@ -130,14 +135,27 @@ fn settled((state, mut done): Order, ops: &[Op], runs: &Runs, under_way: &BTreeS
     (state, done)
 }
 
-/// All orders that go on from these and have placed the call.
+/// Calls under way that may come next. Of calls of unknown outcome that ask the same the first stands for all.
+fn candidates<'a>(done: &BTreeSet<usize>, ops: &'a [Op], under_way: &BTreeSet<usize>) -> Vec<(usize, &'a Op)> {
+    let mut candidates: Vec<(usize, &Op)> = Vec::new();
+    for next in under_way.iter().filter(|next| !done.contains(next)) {
+        let Some(op) = ops.get(*next) else { continue };
+        let same = |(_, other): &(usize, &Op)| other.returned.is_none() && other.ask == op.ask;
+        if op.returned.is_some() || !candidates.iter().any(same) {
+            candidates.push((*next, op));
+        }
+    }
+    candidates
+}
+
+/// All orders that go on from these and have placed the call; `None` when they are too many.
 fn place(
     index: usize,
     ops: &[Op],
     runs: &Runs,
     under_way: &BTreeSet<usize>,
     orders: BTreeSet<Order>,
-) -> BTreeSet<Order> {
+) -> Option<BTreeSet<Order>> {
     let mut known = orders.clone();
     let mut todo: Vec<Order> = orders.into_iter().collect();
     let mut placed = BTreeSet::new();
@@ -148,19 +166,23 @@ fn place(
             placed.insert((state, done));
             continue;
         }
-        for next in under_way.iter().filter(|next| !done.contains(next)) {
-            let Some(op) = ops.get(*next) else { continue };
-            for state in after(&state, op, runs) {
+        for (next, op) in candidates(&done, ops, under_way) {
+            // One of unknown outcome that changes nothing here had better be placed later, or never.
+            let changes = |after: &State| op.returned.is_some() || *after != state;
+            for after in after(&state, op, runs).into_iter().filter(changes) {
                 let mut done = done.clone();
-                done.insert(*next);
-                let order = settled((state, done), ops, runs, under_way);
-                if known.len() <= ORDERS_MAX && known.insert(order.clone()) {
+                done.insert(next);
+                let order = settled((after, done), ops, runs, under_way);
+                if known.insert(order.clone()) {
                     todo.push(order);
                 }
             }
+            if known.len() > ORDERS_MAX {
+                return None;
+            }
         }
     }
-    placed
+    Some(placed)
 }
 
 /// The states to which a call leads, if its answer is right here.
