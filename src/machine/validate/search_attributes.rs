@@ -43,16 +43,19 @@ const INTERNAL: [&str; 6] = [
 /// Whether the attributes may be set: their names, how many they are, and their types.
 pub(crate) fn check(attributes: Option<&SearchAttributes>, at: &Stamp<'_>) -> Result<(), String> {
     let Some(attributes) = attributes else { return Ok(()) };
+    let is_ours = |name: &str| SYSTEM.contains(&name) || INTERNAL.contains(&name);
+    // What a namespace does not know is said first, as by a server that stores attributes under other names.
+    if let Some(name) = attributes.indexed_fields.keys().find(|name| !is_ours(name) && type_of(name, at).is_none()) {
+        let namespace = &at.namespace.name;
+        return Err(format!("Namespace {namespace} has no mapping defined for search attribute {name}"));
+    }
     let (count, limit) = (attributes.indexed_fields.len(), at.limits.search_attributes_max);
     if count > limit {
         return Err(format!("number of search attributes {count} exceeds limit {limit}"));
     }
     for (name, payload) in &attributes.indexed_fields {
-        if SYSTEM.contains(&name.as_str()) || INTERNAL.contains(&name.as_str()) {
+        let Some(value_type) = type_of(name, at).filter(|_| !is_ours(name)) else {
             return Err(format!("{name} attribute can't be set in SearchAttributes"));
-        }
-        let Some(value_type) = type_of(name, at) else {
-            return Err(format!("search attribute {name} is not defined"));
         };
         if !fits(payload, value_type) {
             let type_name = crate::command::camel(value_type.as_str_name().trim_start_matches("INDEXED_VALUE_TYPE_"));
@@ -207,7 +210,7 @@ mod tests {
         ];
         let search_attributes: BTreeMap<_, _> =
             search_attributes.into_iter().map(|(name, t)| (name.to_string(), t.into())).collect();
-        let namespace = Namespace { search_attributes, ..Namespace::default() };
+        let namespace = Namespace { name: "default".into(), search_attributes, ..Namespace::default() };
         let limits = Limits::default();
         let at = Stamp {
             now: 0,
@@ -260,7 +263,8 @@ mod tests {
 
     #[test]
     fn names_are_known_and_settable() {
-        assert_eq!(check_one("Other", "1"), Err("search attribute Other is not defined".to_string()));
+        let unknown = "Namespace default has no mapping defined for search attribute Other";
+        assert_eq!(check_one("Other", "1"), Err(unknown.to_string()));
         for name in ["WorkflowId", "TemporalWorkerDeployment"] {
             assert_eq!(check_one(name, "\"x\""), Err(format!("{name} attribute can't be set in SearchAttributes")));
         }
