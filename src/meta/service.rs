@@ -24,6 +24,8 @@ const WAITING_MAX: usize = 1_024;
 /// How long a change waits for the other members to apply it.
 const SPREAD_MAX: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(50);
+/// A member that was heard this lately is waited for although it cannot be called at the moment.
+const LIVES: Duration = Duration::from_secs(1);
 
 /// Keeps the view up to date; the groups of a node report to it.
 #[derive(Debug)]
@@ -201,17 +203,27 @@ impl Meta {
     /// Waits until the live members have applied an entry, within limits.
     async fn spread(&self, index: u64, deadline: Instant) {
         let wait = SPREAD_MAX.min(deadline.saturating_duration_since(Instant::now()));
+        let until = Instant::now() + wait;
         let members: Vec<u64> = self.view().present_members().map(|m| m.node_id).filter(|n| *n != self.me).collect();
-        let others = members.into_iter().map(|node| {
-            let request = Request { timeout_ms: 0, kind: Some(request::Kind::AwaitMetaIndex(index)) };
-            let call = self.peers.call(node, request, wait);
-            async move {
-                if let Err(error) = call.await {
-                    tracing::debug!(node, %error, "a member may not know of a change yet");
-                }
-            }
-        });
+        let others = members.into_iter().map(|node| self.await_index_there(node, index, until));
         futures::future::join(self.await_index(index, wait), futures::future::join_all(others)).await;
+    }
+
+    /// Waits until a member has applied an entry, or until it is not heard any more. One that was just started can be
+    /// heard before it can be called.
+    async fn await_index_there(&self, node: u64, index: u64, until: Instant) {
+        loop {
+            let request = Request { timeout_ms: 0, kind: Some(request::Kind::AwaitMetaIndex(index)) };
+            let Err(error) = self.peers.call(node, request, until.saturating_duration_since(Instant::now())).await else {
+                return;
+            };
+            let lives = self.peers.last_heard(node).is_some_and(|at| at.elapsed() < LIVES);
+            if !lives || Instant::now() + RETRY > until {
+                tracing::debug!(node, %error, "a member may not know of a change yet");
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 }
 

@@ -53,6 +53,14 @@ struct Peer {
     links: Arc<PerLane<Arc<Link>>>,
 }
 
+impl Peer {
+    fn forget_failures(&self) {
+        for link in self.links.iter() {
+            link.forget_failures();
+        }
+    }
+}
+
 impl Peers {
     /// Must live inside a tokio runtime. Nothing is dialled before there is something to send.
     pub fn new(network: Arc<dyn Network>, policy: Arc<dyn Policy>, tasks: Tasks) -> Self {
@@ -67,11 +75,17 @@ impl Peers {
     pub fn set_address(&self, node_id: u64, address: &str) -> Result<(), PeerError> {
         let peer = self.peer(node_id)?;
         if peer.facts.set_address(address) {
-            for link in peer.links.iter() {
-                link.forget_failures();
-            }
+            peer.forget_failures();
         }
         Ok(())
+    }
+
+    /// A node has just connected to this one: it can most likely be reached again, so nothing waits out what is left
+    /// of a pause after failed dials.
+    pub(super) fn is_back(&self, node_id: u64) {
+        if let Some(peer) = self.peers.read().get(&node_id) {
+            peer.forget_failures();
+        }
     }
 
     pub fn address(&self, node_id: u64) -> Option<Arc<str>> {

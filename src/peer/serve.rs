@@ -98,6 +98,9 @@ async fn serve_connection(peers: &Peers, stream: Box<dyn ByteStream>, address: A
         Err(Unserved::Left) => return,
     };
     let Connection { mut reader, mut writer, peer, process, lane, lasting, facts } = connection;
+    if facts.is_some() {
+        peers.is_back(peer.node_id);
+    }
     let turn = match &facts {
         Some(facts) if lasting => match facts.turn(lane).await {
             Some(turn) => Some(turn),

@@ -152,7 +152,8 @@ async def test_nodes_may_die(client, clients, name):
         try:
             handles = [await start(client, activities.greet, str(n), name=name, suffix=f"-late-{n}") for n in range(10)]
             assert await asyncio.gather(*[handle.result() for handle in handles]) == [f"Hello, {n}!" for n in range(10)]
-            assert await results == [2] * 10
+            # An attempt that was recorded but never reached a worker has timed out.
+            assert all(attempt >= 2 for attempt in await results)
         finally:
             await asyncio.to_thread(cluster, "start", "1")
 

@@ -157,6 +157,23 @@ async fn a_node_that_moves_while_it_is_dialled_is_found_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_connects_is_dialled_without_a_pause() {
+    let net = Net::Model(Model::new(3));
+    let one = Node::start(&net, 1).await;
+    one.peers.set_address(2, "n2:1").expect("few nodes");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        assert!(one.ask(2, "nobody listens").await.is_err());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let two = Node::start_as(&net, "n2", identity(2), Some("n2:1")).await;
+    assert!(one.ask(2, "too early").await.is_err(), "it waits for up to a second");
+    two.knows(&one);
+    assert!(two.ask(1, "here I am").await.is_ok());
+    assert_eq!(one.ask(2, "found").await, Ok("found".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clog_delays_and_loses_nothing() {
     let model = Model::new(3);
     let (one, two) = pair(&Net::Model(model.clone())).await;
