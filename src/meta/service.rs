@@ -214,7 +214,8 @@ impl Meta {
     async fn await_index_there(&self, node: u64, index: u64, until: Instant) {
         loop {
             let request = Request { timeout_ms: 0, kind: Some(request::Kind::AwaitMetaIndex(index)) };
-            let Err(error) = self.peers.call(node, request, until.saturating_duration_since(Instant::now())).await else {
+            let Err(error) = self.peers.call(node, request, until.saturating_duration_since(Instant::now())).await
+            else {
                 return;
             };
             let lives = self.peers.last_heard(node).is_some_and(|at| at.elapsed() < LIVES);
