@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::beat::Pulse;
 use crate::config::RaftConfig;
 use crate::cursor::EpochId;
 use crate::entry::{ENTRY_OVERHEAD, Envelope, Kind, Proposal};
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub leadership: watch::Receiver<Leadership>,
     /// The greatest epoch that this node tried to open.
     pub tried: Mutex<EpochId>,
+    pub pulse: Pulse,
     /// A leader saw this replica lose entries that it had acknowledged: it must not vote.
     pub quarantined: AtomicBool,
 }
@@ -260,15 +262,6 @@ impl Group {
             state_hash: applied.cursor.chain,
             quarantined: self.inner.link.quarantined(),
         }
-    }
-
-    /// Switches heartbeats and elections of an idle group off and on again. While they are off, a
-    /// leader's lease runs out: switch them on, and begin a new epoch, before proposing.
-    pub fn set_quiet(&self, quiet: bool) {
-        let switches = self.inner.core.runtime_config();
-        switches.heartbeat(!quiet);
-        switches.elect(!quiet && !self.is_quarantined());
-        switches.tick(!quiet);
     }
 
     /// Whether a leader found that this replica lost entries that it had acknowledged. It doesn't vote,

@@ -34,6 +34,7 @@ use prost::Message;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
+use crate::beat::{Pulse, beat};
 use crate::config::RaftConfig;
 use crate::cursor::EpochId;
 use crate::error::Error;
@@ -80,7 +81,8 @@ pub(crate) struct Node {
     groups: RwLock<BTreeMap<GroupId, Group>>,
     /// Held while a group is created, opened or removed.
     changing: tokio::sync::Mutex<()>,
-    upkeep: Mutex<Option<AbortHandle>>,
+    /// What runs beside the groups until they are shut down.
+    upkeep: Mutex<Vec<AbortHandle>>,
 }
 
 /// The id before every group's first entry: where a replica stands that has nothing yet.
@@ -104,7 +106,7 @@ impl Groups {
             growth,
             groups: RwLock::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
-            upkeep: Mutex::new(None),
+            upkeep: Mutex::default(),
         };
         Ok(Self { node: Arc::new(node) })
     }
@@ -116,8 +118,9 @@ impl Groups {
         for id in self.node.stored_groups()? {
             self.node.open(id).await?;
         }
-        let upkeep = self.node.env.tasks.spawn(keep_up(self.clone()));
-        *self.node.upkeep.lock() = Some(upkeep);
+        let Env { tasks, config, .. } = &self.node.env;
+        let upkeep = [tasks.spawn(keep_up(self.clone())), tasks.spawn(beat(self.clone(), config.heartbeat))];
+        self.node.upkeep.lock().extend(upkeep);
         Ok(())
     }
 
@@ -207,7 +210,7 @@ impl Groups {
     /// Stops all groups and makes their rows durable. The log stays open; it is its owner's to close.
     pub async fn shutdown(&self) -> Result<(), Error> {
         let _changing = self.node.changing.lock().await;
-        if let Some(upkeep) = self.node.upkeep.lock().take() {
+        for upkeep in self.node.upkeep.lock().drain(..) {
             upkeep.abort();
         }
         let groups = std::mem::take(&mut *self.node.groups.write());
@@ -283,6 +286,7 @@ impl Node {
             config: env.config.clone(),
             leadership,
             tried: Mutex::new(EpochId { term: 0, restart: 0 }),
+            pulse: Pulse::new(),
             quarantined: AtomicBool::new(false),
         };
         let group = Group { inner: Arc::new(inner) };

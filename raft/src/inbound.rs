@@ -86,6 +86,9 @@ async fn append(group: &Group, from: NodeId, body: Bytes) -> Result<Bytes, Statu
         leader_commit: head.committed.as_ref().map(types::log_id_from),
     };
     let response = group.inner.core.append_entries(request).await.map_err(|_| Status::Stopped)?;
+    if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+        group.inner.pulse.hear();
+    }
     let (outcome, matched, vote) = match response {
         AppendEntriesResponse::Success => (AppendAnswer::ACCEPTED, None, None),
         AppendEntriesResponse::PartialSuccess(matched) => (AppendAnswer::PARTLY, matched, None),

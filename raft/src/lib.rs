@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod beat;
 mod config;
 mod cursor;
 mod entry;

@@ -1,5 +1,6 @@
 //! What became of each workflow, and how long it took.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ pub struct Ledger {
     inner: Mutex<Inner>,
     started: AtomicU64,
     completed: AtomicU64,
-    signalled: AtomicU64,
+    called: AtomicU64,
+    /// Tasks that came although many of a higher priority waited.
+    overtaken: AtomicU64,
     /// Completions of workflows that had completed already.
     duplicates: AtomicU64,
     finished: Notify,
@@ -33,6 +36,8 @@ struct Inner {
     /// Who waits for a workflow to complete.
     waiting: std::collections::HashMap<u64, oneshot::Sender<()>>,
     latencies: Latencies,
+    /// Workflows by priority that no worker has had yet, while their order is looked at.
+    waiting_by_priority: Option<BTreeMap<u64, u64>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -52,14 +57,25 @@ pub struct Latencies {
     pub schedule_to_start: Histogram<u64>,
     /// From when a start was due to the answer to the workflow's completion.
     pub completed: Histogram<u64>,
-    /// From when a signal was due to its answer.
-    pub signal: Histogram<u64>,
+    /// From when a signal, an update or a page was due to its answer.
+    pub call: Histogram<u64>,
+    /// Likewise of counts.
+    pub count: Histogram<u64>,
+    /// From the second in which a schedule was due to its workflow's start.
+    pub due_to_start: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX, 3).expect("the bounds are in order");
-        Self { start: histogram(), schedule_to_start: histogram(), completed: histogram(), signal: histogram() }
+        Self {
+            start: histogram(),
+            schedule_to_start: histogram(),
+            completed: histogram(),
+            call: histogram(),
+            count: histogram(),
+            due_to_start: histogram(),
+        }
     }
 }
 
@@ -68,10 +84,16 @@ impl Ledger {
         let workflows = vec![Workflow::default(); usize::try_from(workflows).expect("fits into memory")];
         Self {
             begun: Instant::now(),
-            inner: Mutex::new(Inner { workflows, waiting: Default::default(), latencies: Latencies::default() }),
+            inner: Mutex::new(Inner {
+                workflows,
+                waiting: Default::default(),
+                latencies: Latencies::default(),
+                waiting_by_priority: None,
+            }),
             started: AtomicU64::new(0),
             completed: AtomicU64::new(0),
-            signalled: AtomicU64::new(0),
+            called: AtomicU64::new(0),
+            overtaken: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             finished: Notify::new(),
         }
@@ -97,9 +119,44 @@ impl Ledger {
         }
     }
 
-    pub fn signalled(&self, due: Instant) {
-        self.signalled.fetch_add(1, Ordering::Relaxed);
-        self.inner.lock().latencies.signal.saturating_record(micros(due.elapsed()));
+    pub fn called(&self, due: Instant) {
+        self.called.fetch_add(1, Ordering::Relaxed);
+        self.inner.lock().latencies.call.saturating_record(micros(due.elapsed()));
+    }
+
+    pub fn counted(&self, due: Instant) {
+        self.called.fetch_add(1, Ordering::Relaxed);
+        self.inner.lock().latencies.count.saturating_record(micros(due.elapsed()));
+    }
+
+    /// A schedule's workflow has reached a worker, so long after it was due.
+    pub fn was_due(&self, number: u64, run_id: &str, start_after: Duration) {
+        let due = self.begun.elapsed().saturating_sub(start_after);
+        let mut inner = self.inner.lock();
+        inner.latencies.due_to_start.saturating_record(micros(start_after));
+        if let Some(workflow) = inner.at(number) {
+            workflow.run_id = run_id.to_string();
+            workflow.due = Some(due);
+        }
+    }
+
+    /// From now on the order is looked at in which workflows of these priorities reach a worker.
+    pub fn expect_in_order(&self, priorities: impl Iterator<Item = u64>) {
+        let mut waiting = BTreeMap::new();
+        priorities.for_each(|priority| *waiting.entry(priority).or_default() += 1);
+        self.inner.lock().waiting_by_priority = Some(waiting);
+    }
+
+    /// A workflow has reached a worker; `at_once` of them may be on their way there without any order.
+    pub fn came(&self, priority: u64, at_once: u64) {
+        let mut inner = self.inner.lock();
+        let Some(waiting) = &mut inner.waiting_by_priority else { return };
+        if waiting.range(..priority).any(|(_, left)| *left > at_once) {
+            self.overtaken.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(left) = waiting.get_mut(&priority) {
+            *left = left.saturating_sub(1);
+        }
     }
 
     pub fn task_arrived(&self, after: Duration) {
@@ -152,8 +209,12 @@ impl Ledger {
         self.completed.load(Ordering::Relaxed)
     }
 
-    pub fn signalled_count(&self) -> u64 {
-        self.signalled.load(Ordering::Relaxed)
+    pub fn called_count(&self) -> u64 {
+        self.called.load(Ordering::Relaxed)
+    }
+
+    pub fn overtaken(&self) -> u64 {
+        self.overtaken.load(Ordering::Relaxed)
     }
 
     pub fn duplicates(&self) -> u64 {
@@ -202,5 +263,17 @@ mod tests {
         assert!(ledger.wait_all().await.expect_err("one is missing").to_string().contains("1 of 2"));
         ledger.completed(1);
         ledger.wait_all().await.expect("all");
+    }
+
+    #[test]
+    fn what_overtakes_many_of_a_higher_priority_is_counted() {
+        let ledger = Ledger::new(0);
+        ledger.came(2, 1);
+        ledger.expect_in_order([1, 1, 1, 2, 2].into_iter());
+        ledger.came(2, 2);
+        assert_eq!(ledger.overtaken(), 1);
+        ledger.came(1, 2);
+        ledger.came(2, 2);
+        assert_eq!(ledger.overtaken(), 1, "two may be on their way");
     }
 }

@@ -1,16 +1,17 @@
-//! Starts and signals, in a closed loop or at a rate; and the check of what became of it all.
+//! Starts and calls, in a closed loop or at a rate; and the check of what became of it all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use bristlecone_proto::temporal::api::common::v1::{WorkflowExecution, WorkflowType};
-use bristlecone_proto::temporal::api::enums::v1::HistoryEventFilterType;
+use bristlecone_proto::temporal::api::common::v1::{Priority, WorkflowExecution, WorkflowType};
+use bristlecone_proto::temporal::api::enums::v1::{HistoryEventFilterType, UpdateWorkflowExecutionLifecycleStage};
 use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
+use bristlecone_proto::temporal::api::update::v1::{self as update, Meta, WaitPolicy};
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest, SignalWorkflowExecutionRequest,
-    StartWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
 };
 use rand::seq::index::sample;
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use super::Config;
 use super::client::Client;
 use super::ledger::Ledger;
 use super::plan::{Plan, Scenario};
+use super::{schedule, search};
 
 const IDENTITY: &str = "bristlecone-bench";
 /// Workflows that are checked at once.
@@ -30,15 +32,17 @@ const ON_THEIR_WAY_MAX: usize = 20_000;
 
 /// Starts all workflows of the plan.
 pub async fn start_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
-    // Each start waits for its workflow's end when the loop is closed.
-    let waits = config.scenario.has_workers() && config.scenario != Scenario::Open && config.rate.is_none();
+    let waits = config.scenario.waits() && config.rate.is_none();
     let one = {
         let (client, plan, ledger) = (client.clone(), Arc::clone(plan), Arc::clone(ledger));
         move |number: u64, due: Instant| {
             let (client, plan, ledger) = (client.clone(), Arc::clone(&plan), Arc::clone(&ledger));
             async move {
                 let completed = ledger.due(number, due);
-                let run_id = start(&client, &plan, number).await?;
+                let run_id = match plan.scenario {
+                    Scenario::Schedules => schedule::create(&client, &plan, number).await.map(|()| String::new())?,
+                    _ => start(&client, &plan, number).await?,
+                };
                 ledger.started(number, run_id, due);
                 if waits {
                     // The ledger notices when it takes too long.
@@ -48,8 +52,8 @@ pub async fn start_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledge
             }
         }
     };
-    // The receivers of signals are not what is measured.
-    let rate = config.rate.filter(|_| !config.scenario.is_signals());
+    // The receivers of calls are not what is measured.
+    let rate = config.rate.filter(|_| config.scenario.calls().is_none());
     let concurrency = if config.scenario == Scenario::Latency { 1 } else { config.concurrency };
     let drive = drive(plan.workflows(), concurrency, rate, one);
     tokio::select! {
@@ -62,24 +66,40 @@ pub async fn start_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledge
     }
 }
 
-/// Sends all signals of the plan.
-pub async fn signal_all(
-    config: &Config,
-    client: &Client,
-    plan: &Arc<Plan>,
-    ledger: &Arc<Ledger>,
-) -> anyhow::Result<()> {
+/// Makes all calls of the plan: signals, updates or queries.
+pub async fn call_all(config: &Config, client: &Client, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> anyhow::Result<()> {
     let (client, plan, ledger) = (client.clone(), Arc::clone(plan), Arc::clone(ledger));
     let count = plan.count();
     let one = move |number: u64, due: Instant| {
         let (client, plan, ledger) = (client.clone(), Arc::clone(&plan), Arc::clone(&ledger));
         async move {
-            signal(&client, &plan, number).await?;
-            ledger.signalled(due);
+            match plan.scenario {
+                // A count for every four pages.
+                Scenario::Search if number % 5 == 4 => {
+                    search::count(&client).await?;
+                    ledger.counted(due);
+                    return Ok(());
+                }
+                Scenario::Search => search::page(&client, number).await?,
+                Scenario::Update => update(&client, &plan, number).await?,
+                _ => signal(&client, &plan, number).await?,
+            }
+            ledger.called(due);
             Ok(())
         }
     };
     drive(count, config.concurrency, config.rate, one).await
+}
+
+/// Makes away with the schedules of the plan.
+pub async fn forget_schedules(config: &Config, client: &Client, plan: &Arc<Plan>) -> anyhow::Result<()> {
+    let (client, plan) = (client.clone(), Arc::clone(plan));
+    let count = plan.count();
+    let one = move |number: u64, _: Instant| {
+        let (client, plan) = (client.clone(), Arc::clone(&plan));
+        async move { schedule::delete(&client, &plan, number).await }
+    };
+    drive(count, config.concurrency, None, one).await
 }
 
 /// Runs `one` for 0..count: so many at once, or at a rate and as many at once as that takes.
@@ -143,6 +163,7 @@ async fn start(client: &Client, plan: &Plan, number: u64) -> anyhow::Result<Stri
         identity: IDENTITY.into(),
         // The same at every attempt, so that an attempt too many starts nothing.
         request_id: format!("{}-start", plan.workflow_id(number)),
+        priority: priority(plan.priority(number)),
         ..StartWorkflowExecutionRequest::default()
     };
     let started = client.call(|mut service| {
@@ -169,6 +190,41 @@ async fn signal(client: &Client, plan: &Plan, number: u64) -> anyhow::Result<()>
     });
     signalled.await.with_context(|| format!("signal {number}"))?;
     Ok(())
+}
+
+async fn update(client: &Client, plan: &Plan, number: u64) -> anyhow::Result<()> {
+    let workflow_id = plan.workflow_id(plan.receiver(number));
+    let request = UpdateWorkflowExecutionRequest {
+        namespace: client.namespace(),
+        workflow_execution: Some(WorkflowExecution { workflow_id, run_id: String::new() }),
+        wait_policy: Some(WaitPolicy { lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into() }),
+        request: Some(update::Request {
+            meta: Some(Meta { update_id: format!("{}-update-{number}", plan.run), identity: IDENTITY.into() }),
+            input: Some(update::Input { name: "bench".into(), args: Some(plan.payload.clone()), header: None }),
+            ..update::Request::default()
+        }),
+        ..UpdateWorkflowExecutionRequest::default()
+    };
+    let outcome = loop {
+        let updated = client.call(|mut service| {
+            let request = request.clone();
+            async move { service.update_workflow_execution(request).await }
+        });
+        // Without an outcome the server asks to be asked again.
+        match updated.await.with_context(|| format!("update {number}"))?.outcome {
+            Some(outcome) => break outcome,
+            None => continue,
+        }
+    };
+    match outcome.value {
+        Some(update::outcome::Value::Success(result)) if result == plan.payload => Ok(()),
+        other => Err(anyhow!("update {number}: not the planned result: {other:?}")),
+    }
+}
+
+fn priority(key: u64) -> Option<Priority> {
+    let priority_key = i32::try_from(key).unwrap_or(i32::MAX);
+    (key > 0).then(|| Priority { priority_key, ..Priority::default() })
 }
 
 /// What the server says of the outcomes.

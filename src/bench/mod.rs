@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! plan.rs     the scenarios: what a workflow of each does, what its outcome has to be
-//! load.rs     starts and signals, in a closed loop or at a rate       worker.rs   the canned workers
+//! load.rs     starts and calls, in a closed loop or at a rate         worker.rs   the canned workers
+//! schedule.rs, search.rs   schedules and queries                      update.rs   their answers to updates
 //! ledger.rs   what became of each workflow, and how long it took      process.rs  what the server's processes used
 //! client.rs   connections and repeated calls                          report.rs   figures, for people and programs
 //! ```
@@ -24,6 +25,9 @@ mod load;
 mod plan;
 mod process;
 mod report;
+mod schedule;
+mod search;
+mod update;
 mod worker;
 
 use std::sync::Arc;
@@ -51,7 +55,7 @@ pub struct Config {
     pub targets: Vec<String>,
     pub namespace: String,
     pub scenario: Scenario,
-    /// Workflows (signals, in the signal scenarios) of the measured part.
+    /// Workflows (signals, updates or queries where these are what is measured) of the measured part.
     pub count: u64,
     /// Workflows before it, not measured.
     pub warmup: u64,
@@ -67,6 +71,12 @@ pub struct Config {
     pub sticky: bool,
     /// Time of a timer in the timer scenarios.
     pub timer: Duration,
+    /// Priorities, 1 and up, that starts ask for in turn.
+    pub priorities: u64,
+    /// How long after the beginning the first schedule is due: all must have been made by then.
+    pub lead: Duration,
+    /// How long after that the last one is due.
+    pub within: Duration,
     /// Bytes of input and result of workflows and activities.
     pub payload: usize,
     /// Processes of the server on this machine, with all their children.
@@ -84,14 +94,14 @@ pub struct Config {
 /// report counts.
 pub async fn run(config: Config) -> anyhow::Result<Report> {
     ensure!(
-        config.count > 0 && config.concurrency > 0 && config.pollers > 0,
-        "count, concurrency and pollers begin at 1"
+        config.count > 0 && config.concurrency > 0 && config.pollers > 0 && config.priorities > 0,
+        "count, concurrency, pollers and priorities begin at 1"
     );
     ensure!(config.rate.is_none_or(|rate| rate > 0.0), "a rate is more than 0");
     let config = Arc::new(config);
     let client = Client::connect(&config.targets, &config.namespace).await?;
     let servers = Servers::new(&config.server_pids, &config.server_dirs)?;
-    if config.warmup > 0 && !config.scenario.leaves_open() {
+    if config.warmup > 0 && !config.scenario.leaves_open() && config.scenario != Scenario::Schedules {
         let warm = Config { count: config.warmup, rate: None, quiet: true, ..(*config).clone() };
         let mut pass = Pass::new(Arc::new(warm), client.clone());
         pass.run(&Servers::default()).await.context("while warming up")?;
@@ -140,22 +150,32 @@ impl Pass {
         if scenario.has_workers() {
             self.hire();
         }
-        if scenario.is_signals() {
-            // The receivers are there before the first signal.
-            load::start_all(&self.config, &self.client, &self.plan, &self.ledger).await?;
+        let is_calls = scenario.calls().is_some();
+        if is_calls || scenario == Scenario::Schedules {
+            // The receivers, or the schedules, are there before what is measured.
+            self.start_all().await?;
+        }
+        if scenario == Scenario::Schedules {
+            let wait = self.plan.until_first_due();
+            ensure!(!wait.is_zero(), "not all schedules were made when the first was due: take a longer --lead");
+            tokio::time::sleep(wait).await;
         }
         let progress = report::progress(&self.config, &self.plan, &self.ledger);
         let before = servers.read();
         let repeated = self.client.repeated();
         let begun = Instant::now();
-        if scenario.is_signals() {
-            load::signal_all(&self.config, &self.client, &self.plan, &self.ledger).await?;
-        } else {
-            load::start_all(&self.config, &self.client, &self.plan, &self.ledger).await?;
+        if is_calls {
+            load::call_all(&self.config, &self.client, &self.plan, &self.ledger).await?;
+        } else if scenario != Scenario::Schedules {
+            self.start_all().await?;
         }
         let mut measured = Measured { elapsed: begun.elapsed(), ..Measured::default() };
-        if scenario == Scenario::Backlog {
+        if scenario.is_backlog() {
             let filled = Instant::now();
+            if scenario == Scenario::Priorities {
+                let numbers = 0..self.plan.workflows();
+                self.ledger.expect_in_order(numbers.map(|number| worker::level(self.plan.priority(number))));
+            }
             self.hire();
             self.ledger.wait_all().await?;
             measured.drained_in = Some(filled.elapsed());
@@ -169,12 +189,19 @@ impl Pass {
         if let Some(progress) = progress {
             progress.abort();
         }
-        if scenario.is_signals() {
+        if is_calls && !scenario.has_workers() && self.plan.workflows() > 0 {
             // Now the receivers count what they got.
             self.hire();
             self.ledger.wait_all().await?;
         }
+        if scenario == Scenario::Schedules {
+            load::forget_schedules(&self.config, &self.client, &self.plan).await?;
+        }
         Ok(measured)
+    }
+
+    async fn start_all(&self) -> anyhow::Result<()> {
+        load::start_all(&self.config, &self.client, &self.plan, &self.ledger).await
     }
 
     async fn finish(&mut self) {

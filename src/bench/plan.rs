@@ -4,7 +4,7 @@
 //! A workflow's decisions follow from its history alone, as any workflow's have to: [`Progress`] counts
 //! what happened, [`Plan::decide`] says what comes next.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bristlecone_proto::temporal::api::command::v1::command::Attributes as CommandAttributes;
 use bristlecone_proto::temporal::api::command::v1::{
@@ -28,6 +28,10 @@ const FAN_OUT: u64 = 100;
 const SIGNALS_MAX: u64 = 9_000;
 /// Receivers when signals go to many workflows.
 const RECEIVERS: u64 = 1_000;
+/// Updates that one workflow takes (the API's default limit is 2,000), and receivers at least: no more than ten may be
+/// under way at one workflow.
+const UPDATES_MAX: u64 = 1_000;
+const UPDATED_MIN: u64 = 100;
 const ACTIVITY_TIME: Duration = Duration::from_secs(60);
 
 /// What is measured.
@@ -55,18 +59,50 @@ pub enum Scenario {
     Child,
     /// Workflows that all start before there is a worker.
     Backlog,
+    /// Workflows of several priorities that all start before there is a worker.
+    Priorities,
     /// Workflows that wait for a long timer, and are left so.
     Open,
+    /// Updates to many workflows, each waited for until its result is there.
+    Update,
+    /// Pages of lists and counts by status of the workflows that are there.
+    Search,
+    /// Schedules that are due once each, spread over a minute.
+    Schedules,
 }
 
 impl Scenario {
     /// Workers run from the beginning.
     pub fn has_workers(self) -> bool {
-        !matches!(self, Self::StartOnly | Self::SignalOne | Self::SignalMany | Self::Backlog)
+        !matches!(self, Self::StartOnly | Self::SignalOne | Self::SignalMany | Self::Search) && !self.is_backlog()
     }
 
-    pub fn is_signals(self) -> bool {
-        matches!(self, Self::SignalOne | Self::SignalMany)
+    pub fn is_backlog(self) -> bool {
+        matches!(self, Self::Backlog | Self::Priorities)
+    }
+
+    /// What is measured instead of workflows.
+    pub fn calls(self) -> Option<&'static str> {
+        match self {
+            Self::SignalOne | Self::SignalMany => Some("signal"),
+            Self::Update => Some("update"),
+            Self::Search => Some("query"),
+            _ => None,
+        }
+    }
+
+    pub fn has_activities(self) -> bool {
+        matches!(self, Self::Activity | Self::Activities | Self::FanOut)
+    }
+
+    /// A workflow's first task is its only one.
+    pub fn has_one_task(self) -> bool {
+        matches!(self, Self::Noop | Self::Latency | Self::Schedules) || self.is_backlog()
+    }
+
+    /// Each start waits for its workflow's end when the loop is closed.
+    pub fn waits(self) -> bool {
+        self.has_workers() && self.calls().is_none() && !matches!(self, Self::Open | Self::Schedules)
     }
 
     /// Its workflows do not close.
@@ -90,6 +126,11 @@ pub struct Plan {
     count: u64,
     timer: Duration,
     eager: bool,
+    priorities: u64,
+    /// When the first schedule is due, in whole seconds since 1970.
+    first_due: u64,
+    /// Seconds over which schedules are due.
+    within: u64,
 }
 
 /// What a workflow has seen.
@@ -99,6 +140,7 @@ pub struct Progress {
     pub timers: u64,
     pub children: u64,
     pub signals: u64,
+    pub updates: u64,
     /// Tasks that were completed.
     pub tasks: u64,
 }
@@ -127,6 +169,9 @@ impl Plan {
             count: config.count,
             timer: config.timer,
             eager: config.eager,
+            priorities: config.priorities,
+            first_due: seconds_now() + config.lead.as_secs().max(1),
+            within: config.within.as_secs().max(1),
         }
     }
 
@@ -135,6 +180,8 @@ impl Plan {
         match self.scenario {
             Scenario::SignalOne => self.count.div_ceil(SIGNALS_MAX),
             Scenario::SignalMany => self.count.min(RECEIVERS),
+            Scenario::Update => self.count.div_ceil(UPDATES_MAX).max(UPDATED_MIN).min(self.count),
+            Scenario::Search => 0,
             _ => self.count,
         }
     }
@@ -144,27 +191,62 @@ impl Plan {
     }
 
     pub fn workflow_id(&self, number: u64) -> String {
-        format!("{}-{number}", self.run)
+        let id = format!("{}-{number}", self.run);
+        match self.scenario {
+            // A schedule appends the time for which it starts a workflow.
+            Scenario::Schedules => {
+                let due = SystemTime::UNIX_EPOCH + Duration::from_secs(self.due(number));
+                format!("{id}-{}", jiff::Timestamp::try_from(due).unwrap_or_default())
+            }
+            _ => id,
+        }
     }
 
     /// The number in a workflow's id; `None` for a child.
     pub fn number(&self, workflow_id: &str) -> Option<u64> {
-        workflow_id.strip_prefix(&self.run)?.strip_prefix('-')?.parse().ok()
-    }
-
-    /// The receiver of a signal.
-    pub fn receiver(&self, signal: u64) -> u64 {
+        let number = workflow_id.strip_prefix(&self.run)?.strip_prefix('-')?;
         match self.scenario {
-            Scenario::SignalOne => signal / SIGNALS_MAX,
-            _ => signal % self.workflows(),
+            Scenario::Schedules => number.split_once('-')?.0.parse().ok(),
+            _ => number.parse().ok(),
         }
     }
 
-    /// How many signals a receiver gets.
-    pub fn signals(&self, number: u64) -> u64 {
+    /// A schedule's id, which is also what the ids of its workflows begin with.
+    pub fn schedule_id(&self, number: u64) -> String {
+        format!("{}-{number}", self.run)
+    }
+
+    /// The second since 1970 in which a schedule is due.
+    pub fn due(&self, number: u64) -> u64 {
+        self.first_due + number * self.within / self.count
+    }
+
+    pub fn until_first_due(&self) -> Duration {
+        let first = SystemTime::UNIX_EPOCH + Duration::from_secs(self.first_due);
+        first.duration_since(SystemTime::now()).unwrap_or_default()
+    }
+
+    /// What a workflow's start asks for, 1 (first) to 5 (last), and beyond, which counts as 5; 0 for nothing.
+    pub fn priority(&self, number: u64) -> u64 {
+        match self.scenario {
+            Scenario::Priorities => number % self.priorities + 1,
+            _ => 0,
+        }
+    }
+
+    /// The receiver of a signal or an update.
+    pub fn receiver(&self, call: u64) -> u64 {
+        match self.scenario {
+            Scenario::SignalOne => call / SIGNALS_MAX,
+            _ => call % self.workflows(),
+        }
+    }
+
+    /// How many signals or updates a receiver gets.
+    pub fn calls(&self, number: u64) -> u64 {
         match self.scenario {
             Scenario::SignalOne => SIGNALS_MAX.min(self.count - number * SIGNALS_MAX),
-            Scenario::SignalMany => {
+            Scenario::SignalMany | Scenario::Update => {
                 let each = self.count / self.workflows();
                 each + u64::from(number < self.count % self.workflows())
             }
@@ -189,13 +271,16 @@ impl Plan {
                 Decision { commands: self.first(progress, self.child(workflow_id)), ..Decision::default() }
             }
             // Less than all of them never completes, and more is wrong too.
-            Scenario::SignalOne | Scenario::SignalMany if progress.signals != self.signals(number) => {
-                Decision::default()
-            }
+            Scenario::SignalOne | Scenario::SignalMany if progress.signals != self.calls(number) => Decision::default(),
+            Scenario::Update if progress.updates != self.calls(number) => Decision::default(),
             Scenario::StartOnly
             | Scenario::Noop
             | Scenario::Latency
             | Scenario::Backlog
+            | Scenario::Priorities
+            | Scenario::Update
+            | Scenario::Search
+            | Scenario::Schedules
             | Scenario::Timer
             | Scenario::Child
             | Scenario::SignalOne
@@ -268,6 +353,7 @@ impl Progress {
                 Some(EventAttributes::TimerFiredEventAttributes(_)) => self.timers += 1,
                 Some(EventAttributes::ChildWorkflowExecutionCompletedEventAttributes(_)) => self.children += 1,
                 Some(EventAttributes::WorkflowExecutionSignaledEventAttributes(_)) => self.signals += 1,
+                Some(EventAttributes::WorkflowExecutionUpdateCompletedEventAttributes(_)) => self.updates += 1,
                 Some(EventAttributes::WorkflowTaskCompletedEventAttributes(_)) => self.tasks += 1,
                 _ => {}
             }
@@ -283,7 +369,11 @@ fn timer(time: Duration) -> Command {
     command(CommandType::StartTimer, CommandAttributes::StartTimerCommandAttributes(attributes))
 }
 
-fn command(kind: CommandType, attributes: CommandAttributes) -> Command {
+fn seconds_now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
+}
+
+pub fn command(kind: CommandType, attributes: CommandAttributes) -> Command {
     Command { command_type: kind.into(), attributes: Some(attributes), ..Command::default() }
 }
 
@@ -300,6 +390,9 @@ mod tests {
             count,
             timer: Duration::from_secs(1),
             eager: false,
+            priorities: 10,
+            first_due: 1_000_000_000,
+            within: 60,
         }
     }
 
@@ -324,18 +417,32 @@ mod tests {
 
     #[test]
     fn every_signal_has_one_receiver() {
-        for (scenario, count) in
-            [(Scenario::SignalOne, 20_000), (Scenario::SignalMany, 2_500), (Scenario::SignalMany, 10)]
-        {
+        for (scenario, count) in [
+            (Scenario::SignalOne, 20_000),
+            (Scenario::SignalMany, 2_500),
+            (Scenario::SignalMany, 10),
+            (Scenario::Update, 1_001),
+        ] {
             let plan = plan(scenario, count);
             let mut got = vec![0; usize::try_from(plan.workflows()).expect("few")];
             (0..count).for_each(|signal| got[usize::try_from(plan.receiver(signal)).expect("few")] += 1);
-            let expected: Vec<u64> = (0..plan.workflows()).map(|number| plan.signals(number)).collect();
+            let expected: Vec<u64> = (0..plan.workflows()).map(|number| plan.calls(number)).collect();
             assert_eq!(got, expected);
-            let all = Progress { signals: plan.signals(0), ..Progress::default() };
-            assert!(plan.decide("r-0", &all).completes);
-            assert!(!plan.decide("r-0", &Progress { signals: all.signals + 1, ..all }).completes);
+            let seen = |calls| Progress { signals: calls, updates: calls, ..Progress::default() };
+            assert!(plan.decide("r-0", &seen(plan.calls(0))).completes);
+            assert!(!plan.decide("r-0", &seen(plan.calls(0) + 1)).completes);
         }
+    }
+
+    #[test]
+    fn schedules_are_due_within_their_time() {
+        let plan = plan(Scenario::Schedules, 120);
+        assert_eq!(
+            (plan.due(0), plan.due(1), plan.due(2), plan.due(119)),
+            (1_000_000_000, 1_000_000_000, 1_000_000_001, 1_000_000_059)
+        );
+        assert_eq!(plan.workflow_id(2), "r-2-2001-09-09T01:46:41Z");
+        assert_eq!((plan.number("r-2-2001-09-09T01:46:41Z"), plan.number("r-2")), (Some(2), None));
     }
 
     #[test]

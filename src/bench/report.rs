@@ -22,21 +22,25 @@ pub struct Report {
     pub targets: Vec<String>,
     pub concurrency: Option<usize>,
     pub rate: Option<f64>,
-    /// Workflows; with signals, their receivers.
+    /// Workflows; with signals and updates, their receivers.
     pub workflows: u64,
-    pub signals: u64,
+    /// Signals, updates or queries.
+    pub calls: u64,
     pub seconds: f64,
     /// Seconds that a backlog took to drain.
     pub drain_seconds: Option<f64>,
     pub workflows_per_second: f64,
-    pub signals_per_second: Option<f64>,
+    pub calls_per_second: Option<f64>,
     pub drained_per_second: Option<f64>,
     pub transitions_per_second: Option<f64>,
     pub start: Option<Percentiles>,
     pub schedule_to_start: Option<Percentiles>,
     pub start_to_completed: Option<Percentiles>,
-    pub signal: Option<Percentiles>,
-    /// CPU time of the server's processes per workflow (per signal, when signals are measured).
+    /// Of signals, updates or pages.
+    pub call: Option<Percentiles>,
+    pub count: Option<Percentiles>,
+    pub due_to_start: Option<Percentiles>,
+    /// CPU time of the server's processes per workflow (per call, when calls are measured).
     pub cpu_ms_each: Option<f64>,
     pub cpu_seconds: Option<f64>,
     pub peak_memory_mib: Option<f64>,
@@ -47,6 +51,8 @@ pub struct Report {
     pub wrong: u64,
     pub duplicates: u64,
     pub missing: u64,
+    /// Tasks that reached a worker although many of a higher priority waited.
+    pub overtaken: u64,
     pub examples: Vec<String>,
 }
 
@@ -80,9 +86,9 @@ impl Percentiles {
 impl Report {
     pub(super) fn new(config: &Config, ledger: &Ledger, measured: &Measured, checked: &Checked) -> Self {
         let latencies = ledger.latencies();
-        let signals = ledger.signalled_count();
+        let calls = ledger.called_count();
         let workflows = ledger.started_count();
-        let each = if signals > 0 { signals } else { workflows }.max(1) as f64;
+        let each = if calls > 0 { calls } else { workflows }.max(1) as f64;
         let seconds = measured.elapsed.as_secs_f64();
         let per_second = |count: u64| count as f64 / seconds.max(1e-9);
         let missing = if config.scenario == Scenario::StartOnly {
@@ -97,17 +103,19 @@ impl Report {
             concurrency: config.rate.is_none().then_some(config.concurrency),
             rate: config.rate,
             workflows,
-            signals,
+            calls,
             seconds,
             drain_seconds: measured.drained_in.map(|time| time.as_secs_f64()),
             workflows_per_second: per_second(workflows),
-            signals_per_second: (signals > 0).then(|| per_second(signals)),
+            calls_per_second: (calls > 0).then(|| per_second(calls)),
             drained_per_second: measured.drained_in.map(|time| workflows as f64 / time.as_secs_f64().max(1e-9)),
-            transitions_per_second: (transitions > 0 && signals == 0).then(|| per_second(transitions)),
+            transitions_per_second: (transitions > 0 && calls == 0).then(|| per_second(transitions)),
             start: Percentiles::of(&latencies.start),
             schedule_to_start: Percentiles::of(&latencies.schedule_to_start),
-            start_to_completed: Percentiles::of(&latencies.completed).filter(|_| signals == 0),
-            signal: Percentiles::of(&latencies.signal),
+            start_to_completed: Percentiles::of(&latencies.completed).filter(|_| calls == 0),
+            call: Percentiles::of(&latencies.call),
+            count: Percentiles::of(&latencies.count),
+            due_to_start: Percentiles::of(&latencies.due_to_start),
             cpu_ms_each: measured.has_cpu().then(|| measured.used.cpu.as_secs_f64() * 1e3 / each),
             cpu_seconds: measured.has_cpu().then_some(measured.used.cpu.as_secs_f64()),
             peak_memory_mib: measured.has_cpu().then(|| mib(measured.used.peak_memory)),
@@ -118,13 +126,14 @@ impl Report {
             wrong: checked.wrong,
             duplicates: ledger.duplicates(),
             missing,
+            overtaken: ledger.overtaken(),
             examples: checked.examples.clone(),
         }
     }
 
     /// Every workflow came out as planned.
     pub fn is_right(&self) -> bool {
-        self.wrong == 0 && self.duplicates == 0 && self.missing == 0
+        self.wrong == 0 && self.duplicates == 0 && self.missing == 0 && self.overtaken == 0
     }
 }
 
@@ -142,8 +151,8 @@ impl Display for Report {
             figures.add_row([name.to_string(), value]);
         };
         row("workflows", format!("{} in {:.2} s: {:.1}/s", self.workflows, self.seconds, self.workflows_per_second));
-        if let Some(rate) = self.signals_per_second {
-            row("signals", format!("{} in {:.2} s: {rate:.1}/s", self.signals, self.seconds));
+        if let Some(rate) = self.calls_per_second {
+            row("calls", format!("{} in {:.2} s: {rate:.1}/s", self.calls, self.seconds));
         }
         if let (Some(time), Some(rate)) = (self.drain_seconds, self.drained_per_second) {
             row("drained", format!("in {time:.2} s: {rate:.1}/s"));
@@ -152,7 +161,7 @@ impl Display for Report {
             row("transitions", format!("{rate:.0}/s"));
         }
         if let (Some(each), Some(all)) = (self.cpu_ms_each, self.cpu_seconds) {
-            let what = if self.signals > 0 { "signal" } else { "workflow" };
+            let what = if self.calls > 0 { "call" } else { "workflow" };
             row("server CPU", format!("{each:.3} ms a {what} ({all:.2} s)"));
         }
         if let (Some(all), Some(one)) = (self.peak_memory_mib, self.peak_memory_of_one_mib) {
@@ -171,7 +180,9 @@ impl Display for Report {
             ("start", self.start),
             ("schedule to start", self.schedule_to_start),
             ("start to completed", self.start_to_completed),
-            ("signal", self.signal),
+            ("call", self.call),
+            ("count", self.count),
+            ("due to start", self.due_to_start),
         ];
         for (name, percentiles) in kinds {
             if let Some(p) = percentiles {
@@ -189,7 +200,10 @@ impl Report {
         let mut verdict = if self.is_right() {
             format!("all came out as planned ({} asked of the server)", self.verified_at_server)
         } else {
-            format!("WRONG: {} missing, {} twice, {} not as planned", self.missing, self.duplicates, self.wrong)
+            format!(
+                "WRONG: {} missing, {} twice, {} not as planned, {} out of order",
+                self.missing, self.duplicates, self.wrong, self.overtaken
+            )
         };
         if self.repeated_calls > 0 {
             verdict.push_str(&format!("; {} calls were made again", self.repeated_calls));
@@ -217,7 +231,7 @@ pub(super) fn progress(config: &Config, plan: &Plan, ledger: &Arc<Ledger>) -> Op
         return None;
     }
     let scenario = config.scenario;
-    let all = if scenario.is_signals() { plan.count() } else { plan.workflows() };
+    let all = if scenario.calls().is_some() { plan.count() } else { plan.workflows() };
     let bar = ProgressBar::new(all);
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -227,9 +241,9 @@ pub(super) fn progress(config: &Config, plan: &Plan, ledger: &Arc<Ledger>) -> Op
         loop {
             every.tick().await;
             bar.set_position(match scenario {
-                Scenario::SignalOne | Scenario::SignalMany => ledger.signalled_count(),
                 Scenario::StartOnly => ledger.started_count(),
-                Scenario::Backlog if ledger.completed_count() == 0 => ledger.started_count(),
+                _ if scenario.calls().is_some() => ledger.called_count(),
+                _ if scenario.is_backlog() && ledger.completed_count() == 0 => ledger.started_count(),
                 _ => ledger.completed_count(),
             });
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bristlecone_proto::temporal::api::common::v1::WorkflowExecution;
 use bristlecone_proto::temporal::api::enums::v1::{TaskQueueKind, WorkflowTaskFailedCause};
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::taskqueue::v1::{StickyExecutionAttributes, TaskQueue};
@@ -21,6 +22,7 @@ use super::Config;
 use super::client::Client;
 use super::ledger::Ledger;
 use super::plan::{Plan, Progress, Scenario};
+use super::update;
 
 /// How long one poll waits: as SDKs have it.
 const POLL_TIME: Duration = Duration::from_secs(70);
@@ -43,6 +45,8 @@ struct Worker {
     cache: Option<Arc<Mutex<HashMap<String, Progress>>>>,
     sticky_queue: String,
     identity: String,
+    /// Tasks that may be on their way here at once.
+    at_once: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,13 +65,16 @@ impl Workers {
             cache: config.sticky.then(Arc::default),
             sticky_queue: format!("{}-sticky", plan.queue),
             identity: format!("bristlecone-bench-{}", plan.run),
+            at_once: config.pollers as u64,
         };
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let has_activities = matches!(plan.scenario, Scenario::Activity | Scenario::Activities | Scenario::FanOut);
-        let one_task = matches!(plan.scenario, Scenario::Noop | Scenario::Latency | Scenario::Backlog);
-        let polls =
-            [(Poll::Workflow, true), (Poll::Sticky, config.sticky && !one_task), (Poll::Activity, has_activities)];
+        let scenario = plan.scenario;
+        let polls = [
+            (Poll::Workflow, true),
+            (Poll::Sticky, config.sticky && !scenario.has_one_task()),
+            (Poll::Activity, scenario.has_activities()),
+        ];
         for (poll, _) in polls.into_iter().filter(|(_, wanted)| *wanted) {
             for _ in 0..config.pollers {
                 let (worker, mut stopping) = (worker.clone(), stopping.clone());
@@ -134,12 +141,18 @@ impl Worker {
         let Some(progress) = self.progress(&task, &execution.run_id).await? else {
             return self.forget(task).await.map(|()| None);
         };
-        let decision = self.plan.decide(&execution.workflow_id, &progress);
+        self.note(&task, &execution);
+        let answers = update::Answers::new(&task.messages);
+        // What is answered now stands in the history that comes with the next task.
+        let with_answers = Progress { updates: progress.updates + answers.count, ..progress };
+        let mut decision = self.plan.decide(&execution.workflow_id, &with_answers);
+        decision.commands.splice(..0, answers.commands);
         let request = RespondWorkflowTaskCompletedRequest {
             namespace: self.client.namespace(),
             task_token: task.task_token,
             identity: self.identity.clone(),
             commands: decision.commands,
+            messages: answers.messages,
             return_new_workflow_task: true,
             sticky_attributes: self.cache.as_ref().filter(|_| !decision.completes).map(|_| StickyExecutionAttributes {
                 worker_task_queue: Some(TaskQueue {
@@ -175,6 +188,23 @@ impl Worker {
             tokio::spawn(async move { worker.do_activity(activity).await });
         }
         Ok(answer.workflow_task)
+    }
+
+    /// What the ledger wants to know of a workflow's first task.
+    fn note(&self, task: &PollWorkflowTaskQueueResponse, execution: &WorkflowExecution) {
+        let Some(number) = self.plan.number(&execution.workflow_id) else { return };
+        let started =
+            task.history.as_ref().and_then(|history| history.events.first()).and_then(|first| first.event_time);
+        match self.plan.scenario {
+            Scenario::Schedules => {
+                let due = SystemTime::UNIX_EPOCH + Duration::from_secs(self.plan.due(number));
+                let started = started.and_then(|started| SystemTime::try_from(started).ok());
+                let after = started.and_then(|started| started.duration_since(due).ok()).unwrap_or_default();
+                self.ledger.was_due(number, &execution.run_id, after);
+            }
+            Scenario::Priorities => self.ledger.came(level(self.plan.priority(number)), self.at_once),
+            _ => {}
+        }
     }
 
     async fn answer(
@@ -270,6 +300,12 @@ impl Worker {
         // Too late: the server gives it to somebody again.
         drop(done.await);
     }
+}
+
+/// Of the priorities beyond the last level, the server takes all as that level.
+pub fn level(priority: u64) -> u64 {
+    const LAST: u64 = 5;
+    priority.min(LAST)
 }
 
 fn since(time: &prost_types::Timestamp) -> Duration {

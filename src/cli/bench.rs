@@ -24,7 +24,7 @@ pub(super) struct Args {
     target: Vec<String>,
     #[arg(long, short, env = "TEMPORAL_NAMESPACE", default_value = "default")]
     namespace: String,
-    /// Workflows, or signals.
+    /// Workflows, signals, updates, queries or schedules.
     #[arg(long, short, default_value_t = 2_000)]
     count: u64,
     /// Workflows before the measured ones.
@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// How many are under way at once.
     #[arg(long, default_value_t = 32)]
     concurrency: usize,
-    /// Starts (or signals) a second; latencies then count from when each was due.
+    /// Starts (or calls) a second; latencies then count from when each was due.
     #[arg(long, conflicts_with = "concurrency")]
     rate: Option<f64>,
     /// Polls of the workers, for each kind of task.
@@ -48,6 +48,15 @@ pub(super) struct Args {
     /// Milliseconds of a timer in the scenarios `timer` and `open` [default: 1000, 1 day].
     #[arg(long, value_name = "MS")]
     timer_ms: Option<u64>,
+    /// Priorities that the scenario `priorities` asks for.
+    #[arg(long, default_value_t = 10)]
+    priorities: u64,
+    /// Seconds until the first schedule is due in the scenario `schedules` [default: 10, and one for each thousand].
+    #[arg(long, value_name = "SECONDS")]
+    lead: Option<u64>,
+    /// Seconds over which schedules are due.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    within: u64,
     /// Bytes of each input and result.
     #[arg(long, default_value_t = 64)]
     payload: usize,
@@ -83,6 +92,9 @@ impl Args {
             eager: !self.no_eager,
             sticky: !self.no_sticky,
             timer,
+            priorities: self.priorities,
+            lead: Duration::from_secs(self.lead.unwrap_or(10 + self.count / 1_000)),
+            within: Duration::from_secs(self.within),
             payload: self.payload,
             server_pids: self.server_pid,
             server_dirs: self.server_dir,

@@ -1,5 +1,6 @@
 //! Clusters of real processes: their life by the command line, and what they refuse.
 
+mod bench;
 mod damage;
 mod life;
 mod refusals;

@@ -121,23 +121,24 @@ async fn a_leader_on_the_minority_side_neither_writes_nor_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_group_sends_nothing_and_wakes_up() {
-    let cluster = Cluster::of_three(6).await;
+async fn the_timers_of_groups_rest_while_their_leader_speaks() {
+    let mut cluster = Cluster::of_three(6).await;
     let mut shard = cluster.lead(1).await;
     shard.put(1, "a", b"1").await.expect("a decision");
     cluster.converge(1).await;
-    for replica in cluster.replicas(1) {
-        replica.set_quiet(true);
+    let resting = |cluster: &Cluster| cluster.replicas(1).iter().all(|group| !group.inner.pulse.ticks());
+    cluster.until("all timers to rest", resting).await;
+    let heartbeats = cluster.network.calls(crate::Lane::Control);
+    for _ in 0..300 {
+        sleep(Duration::from_millis(100)).await;
+        assert!(resting(&cluster));
     }
-    sleep(Duration::from_secs(1)).await;
-    let before = cluster.network.calls(crate::Lane::Control);
-    sleep(Duration::from_secs(30)).await;
-    assert_eq!(cluster.network.calls(crate::Lane::Control), before);
-    for replica in cluster.replicas(1) {
-        replica.set_quiet(false);
-    }
-    let mut shard = cluster.lead(1).await;
-    shard.put(1, "b", b"2").await.expect("a decision");
-    cluster.converge(1).await;
+    // Five a second to each of two followers.
+    let heartbeats = cluster.network.calls(crate::Lane::Control) - heartbeats;
+    assert!((296..=304).contains(&heartbeats), "{heartbeats}");
+    let leader = shard.group.status().leader;
+    cluster.crash(leader);
+    cluster.until("timers to run", |cluster| cluster.replicas(1).iter().any(|group| group.inner.pulse.ticks())).await;
+    assert_ne!(cluster.lead(1).await.group.status().leader, leader);
     cluster.assert_healthy();
 }
