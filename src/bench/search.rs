@@ -9,14 +9,14 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
 use super::client::Client;
 
 const PAGE: i32 = 20;
-/// Statuses that pages are asked for in turn.
-const STATUSES: [(&str, Status); 2] = [("Completed", Status::Completed), ("Running", Status::Running)];
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// A page by three predicates, the latest start first, and what it shows checked against them.
 pub async fn page(client: &Client, number: u64) -> anyhow::Result<()> {
     let since = jiff::Timestamp::try_from(std::time::SystemTime::now() - DAY)?;
-    let (name, status) = STATUSES[usize::from(number % 2 == 1)];
+    // Closed and open ones in turn.
+    let (name, status) =
+        if number.is_multiple_of(2) { ("Completed", Status::Completed) } else { ("Running", Status::Running) };
     let request = ListWorkflowExecutionsRequest {
         namespace: client.namespace(),
         page_size: PAGE,
