@@ -138,6 +138,13 @@ const KEYS: &[Key] = &[
     key!("system.namespaceMinRetentionLocal", Cluster, milliseconds, edge.retention_ms_min),
     key!("frontend.maxBadBinaries", Namespace, number, edge.bad_binaries_max),
     key!("limit.workerBuildIdSize", Cluster, number, edge.build_id_bytes_max),
+    key!("frontend.rps", Cluster, rate, edge.rps),
+    key!("frontend.namespaceRPS", Namespace, rate, edge.namespace_rps),
+    key!("frontend.namespaceBurstRatio", Namespace, rate, edge.namespace_burst),
+    key!("frontend.namespaceRPS.visibility", Namespace, rate, edge.visibility_rps),
+    key!("frontend.namespaceBurstRatio.visibility", Namespace, rate, edge.visibility_burst),
+    key!("frontend.namespaceRPS.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_rps),
+    key!("frontend.namespaceBurstRatio.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_burst),
     key!("system.disallowQuery", Namespace, no_flag, edge.queries),
     key!("frontend.enableUpdateWorkflowExecution", Namespace, flag, edge.updates),
     key!("frontend.enableSchedules", Namespace, flag, edge.schedules),
@@ -159,6 +166,12 @@ fn flag(limit: &mut bool, value: &Value) -> anyhow::Result<()> {
 fn no_flag(limit: &mut bool, value: &Value) -> anyhow::Result<()> {
     flag(limit, value)?;
     *limit = !*limit;
+    Ok(())
+}
+
+fn rate(limit: &mut f64, value: &Value) -> anyhow::Result<()> {
+    let given = value.as_f64().filter(|rate| *rate >= 0.0);
+    *limit = given.ok_or_else(|| anyhow!("{value} is not a number from 0 up"))?;
     Ok(())
 }
 

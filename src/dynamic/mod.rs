@@ -62,6 +62,18 @@ pub struct EdgeSettings {
     pub schedules: bool,
     /// Whether there are activities without a workflow (`activity.enableStandalone`).
     pub standalone_activities: bool,
+    /// Requests a second that a node takes (`frontend.rps`); 0 for no limit.
+    pub rps: f64,
+    /// Requests a second that a node takes of a namespace, and how many seconds' worth of them at once; 0 for no limit
+    /// (`frontend.namespaceRPS`, `frontend.namespaceBurstRatio`).
+    pub namespace_rps: f64,
+    pub namespace_burst: f64,
+    /// Likewise lists and counts (the same keys with `.visibility`).
+    pub visibility_rps: f64,
+    pub visibility_burst: f64,
+    /// Likewise changes of the namespace and its queues' limits (with `.namespaceReplicationInducingAPIs`).
+    pub metadata_rps: f64,
+    pub metadata_burst: f64,
     /// Whether the first workflow task may go with the answer to a start (`system.enableEagerWorkflowStart`).
     pub eager_start: bool,
 }
@@ -81,6 +93,13 @@ impl Default for EdgeSettings {
             updates: true,
             schedules: true,
             standalone_activities: true,
+            rps: 0.0,
+            namespace_rps: 0.0,
+            namespace_burst: 2.0,
+            visibility_rps: 0.0,
+            visibility_burst: 1.0,
+            metadata_rps: 0.0,
+            metadata_burst: 10.0,
             eager_start: true,
         }
     }

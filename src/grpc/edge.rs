@@ -7,6 +7,8 @@ use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::Result;
+use super::rates::{Quota, Rates};
 use crate::cluster::Cluster;
 
 /// The names under which health is asked for: the node as a whole, and its two services.
@@ -17,19 +19,37 @@ const HEALTH_NAMES: [&str; 3] =
 #[derive(Clone)]
 pub struct Edge {
     inner: Arc<Inner>,
+    /// Of the RPC that is served; `None` for what the server does of itself.
+    quota: Option<Quota>,
 }
 
 struct Inner {
     cluster: Cluster,
     health: HealthReporter,
     draining: watch::Sender<bool>,
+    rates: Rates,
 }
 
 impl Edge {
     /// What health checks answer is set by [`Edge::set_serving`] or [`Edge::follow_readiness`].
     pub fn new(cluster: Cluster) -> Self {
         let draining = watch::Sender::new(false);
-        Self { inner: Arc::new(Inner { cluster, health: HealthReporter::new(), draining }) }
+        let inner = Inner { cluster, health: HealthReporter::new(), draining, rates: Rates::default() };
+        Self { inner: Arc::new(inner), quota: None }
+    }
+
+    /// The edge as a client's call has it, unless the node takes no more of the kind.
+    pub(super) fn admit(&self, quota: Quota) -> Result<Self> {
+        self.inner.rates.admit_to_node(quota, &self.cluster().settings().edge)?;
+        Ok(Self { inner: Arc::clone(&self.inner), quota: Some(quota) })
+    }
+
+    /// Counts a client's call as its namespace's.
+    pub(super) fn admit_to(&self, namespace: &str) -> Result<()> {
+        match self.quota {
+            Some(quota) => self.inner.rates.admit(namespace, quota, &self.cluster().settings_of(namespace).edge),
+            None => Ok(()),
+        }
     }
 
     pub fn cluster(&self) -> &Cluster {

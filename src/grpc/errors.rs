@@ -54,6 +54,19 @@ pub fn overloaded(reason: &str) -> Rejection {
     with_detail(code::RESOURCE_EXHAUSTED, format!("no new workflows are taken at the moment: {reason}"), &detail)
 }
 
+pub fn namespace_rate_exceeded() -> Rejection {
+    rate_exceeded(ResourceExhaustedScope::Namespace, "namespace rate limit exceeded")
+}
+
+pub fn service_rate_exceeded() -> Rejection {
+    rate_exceeded(ResourceExhaustedScope::System, "service rate limit exceeded")
+}
+
+fn rate_exceeded(scope: ResourceExhaustedScope, message: &str) -> Rejection {
+    let detail = ResourceExhaustedFailure { cause: ResourceExhaustedCause::RpsLimit.into(), scope: scope.into() };
+    with_detail(code::RESOURCE_EXHAUSTED, message, &detail)
+}
+
 pub fn too_many_batches() -> Rejection {
     let detail = ResourceExhaustedFailure {
         cause: ResourceExhaustedCause::ConcurrentLimit.into(),

@@ -28,6 +28,7 @@ mod observe;
 mod off;
 mod operator_service;
 mod poll;
+mod rates;
 mod rpcs;
 mod schedules;
 mod serve;

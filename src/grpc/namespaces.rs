@@ -40,7 +40,9 @@ impl Edge {
     pub(super) fn any_namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>> {
         check_name(name, &self.cluster().settings().core)?;
         let meta = self.cluster().meta();
-        meta.namespace(name).cloned().ok_or_else(|| self.unknown_namespace(name))
+        let namespace = meta.namespace(name).cloned().ok_or_else(|| self.unknown_namespace(name))?;
+        self.admit_to(name)?;
+        Ok(namespace)
     }
 
     /// The namespace with this id, whatever its state.
@@ -67,6 +69,7 @@ impl Edge {
         if !name.is_empty() && meta.namespace(name).is_some_and(|named| named.record.id != of_token.record.id) {
             return Err(reply::invalid_argument("Operation requested with a token from a different namespace."));
         }
+        self.admit_to(&of_token.record.name)?;
         in_state(of_token, &USABLE)
     }
 

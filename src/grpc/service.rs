@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 use super::call::Call;
 use super::observe::Meter;
+use super::rates::Quota;
 use super::rpcs::{RPCS, Rpc, methods};
 use super::{Edge, errors, off, status, version};
 
@@ -33,6 +34,7 @@ pub struct ApiService {
 
 struct Method {
     meter: Meter,
+    quota: Quota,
     /// `None`: the API has it and this server does not.
     rpc: Option<&'static Rpc>,
 }
@@ -45,7 +47,8 @@ impl ApiService {
             let rpc = RPCS.iter().find(|rpc| rpc.service == service && rpc.name == name);
             // Methods that are not served share a label: their names come from the descriptors.
             let meter = Meter::new(rpc.map_or("Unimplemented", |rpc| rpc.name));
-            (path, Method { meter, rpc })
+            let quota = Quota::of(&name);
+            (path, Method { meter, quota, rpc })
         });
         let methods = Arc::new(methods.collect());
         // SDKs compress whatever they send.
@@ -79,7 +82,14 @@ impl ApiService {
             let refused = status::of(rejection).into_http();
             return method.meter.observe(&call, std::future::ready(refused)).await;
         }
-        let work = (rpc.serve)(self.edge.clone(), call.clone(), request);
+        let edge = match self.edge.admit(method.quota) {
+            Ok(edge) => edge,
+            Err(rejection) => {
+                let refused = status::of(rejection).into_http();
+                return method.meter.observe(&call, std::future::ready(refused)).await;
+            }
+        };
+        let work = (rpc.serve)(edge, call.clone(), request);
         method.meter.observe(&call, work).await
     }
 }

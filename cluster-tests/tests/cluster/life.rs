@@ -109,6 +109,17 @@ async fn the_dynamic_configuration_is_followed() {
     })
     .await;
     api.start("large-too", "W", "q", &input, "large-too").await.expect("the limit is as it was");
+    // A namespace has its rate.
+    std::fs::write(&file, "frontend.namespaceRPS:\n- value: 1\n  constraints: {namespace: default}\n")
+        .expect("written");
+    let once = Api::once(&cluster.address(1));
+    until("a refusal", TIME, || async {
+        match once.describe("large").await {
+            Err(status) if status.message() == "namespace rate limit exceeded" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
