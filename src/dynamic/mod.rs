@@ -64,6 +64,9 @@ pub struct EdgeSettings {
     pub standalone_activities: bool,
     /// Whether the first workflow task may go with the answer to a start (`system.enableEagerWorkflowStart`).
     pub eager_start: bool,
+    /// Whether workers are told that their polls end when they say goodbye, so that they wait for what those bring
+    /// instead of dropping them (`frontend.enableCancelWorkerPollsOnShutdown`). The polls end in any case.
+    pub polls_end_at_shutdown: bool,
 }
 
 impl Default for EdgeSettings {
@@ -82,6 +85,7 @@ impl Default for EdgeSettings {
             schedules: true,
             standalone_activities: true,
             eager_start: true,
+            polls_end_at_shutdown: false,
         }
     }
 }
