@@ -101,6 +101,9 @@ impl Cluster {
 
     pub(super) fn serve_shut_worker(&self, shut: &ShutWorker) {
         let instance = &shut.worker_instance_key;
+        if !instance.is_empty() {
+            self.inner.queues.worker_gone(instance);
+        }
         self.inner.queues.end_polls(|queue, poll| {
             let sticky = !shut.sticky_queue.is_empty() && queue.name == shut.sticky_queue;
             let own = !instance.is_empty() && poll.worker_instance_key == *instance;

@@ -150,6 +150,7 @@ const KEYS: &[Key] = &[
     key!("frontend.enableSchedules", Namespace, flag, edge.schedules),
     key!("activity.enableStandalone", Namespace, flag, edge.standalone_activities),
     key!("system.enableEagerWorkflowStart", Namespace, flag, edge.eager_start),
+    key!("frontend.enableCancelWorkerPollsOnShutdown", Namespace, flag, edge.polls_end_at_shutdown),
 ];
 
 fn number<N: TryFrom<u64>>(limit: &mut N, value: &Value) -> anyhow::Result<()> {

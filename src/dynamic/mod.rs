@@ -76,6 +76,9 @@ pub struct EdgeSettings {
     pub metadata_burst: f64,
     /// Whether the first workflow task may go with the answer to a start (`system.enableEagerWorkflowStart`).
     pub eager_start: bool,
+    /// Whether workers are told that their polls end when they say goodbye, so that they wait for what those bring
+    /// instead of dropping them (`frontend.enableCancelWorkerPollsOnShutdown`). The polls end in any case.
+    pub polls_end_at_shutdown: bool,
 }
 
 impl Default for EdgeSettings {
@@ -101,6 +104,7 @@ impl Default for EdgeSettings {
             metadata_rps: 0.0,
             metadata_burst: 10.0,
             eager_start: true,
+            polls_end_at_shutdown: false,
         }
     }
 }

@@ -141,6 +141,7 @@ fn info(namespace: &record::Namespace, settings: &Settings) -> NamespaceInfo {
             standalone_activities: edge.standalone_activities,
             standalone_activity_start_delay: true,
             standalone_activity_operator_commands: true,
+            worker_poll_complete_on_shutdown: edge.polls_end_at_shutdown,
             ..namespace_info::Capabilities::default()
         }),
         limits: Some(namespace_info::Limits {

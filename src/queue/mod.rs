@@ -136,7 +136,9 @@ impl Queues {
     pub fn park(&self, queue: QueueKey, mut poll: bristlecone_proto::chain::Poll, until: Instant) -> Parked {
         poll.node_id = self.inner.me;
         let parked = self.inner.polls.park(self.clone(), queue, poll, until);
-        self.register(parked.registration());
+        if parked.waits() {
+            self.register(parked.registration());
+        }
         parked
     }
 
@@ -145,6 +147,11 @@ impl Queues {
         for (queue, poll_id) in self.inner.polls.end(matches) {
             self.cancel(&queue, poll_id);
         }
+    }
+
+    /// Polls of this instance of a worker that are still on their way here get nothing.
+    pub fn worker_gone(&self, instance: &str) {
+        self.inner.polls.worker_gone(instance);
     }
 
     /// A shard on this node offers tasks.

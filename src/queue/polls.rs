@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bristlecone_proto::chain::Poll;
 use bristlecone_proto::node::{Deliver, PollRegister, QueueKey, Undelivered, deliver};
@@ -18,10 +19,15 @@ use super::Queues;
 
 /// Polls that one node holds.
 const POLLS_MAX: usize = 200_000;
+/// Workers that said goodbye, as far as a node remembers them, and for how long.
+const GONE_MAX: usize = 10_000;
+const GONE_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub struct Polls {
     waiting: Arc<Mutex<HashMap<u64, Waiting>>>,
+    /// Instances of workers that said goodbye, and when.
+    gone: Mutex<HashMap<String, Instant>>,
     last_id: AtomicU64,
 }
 
@@ -63,8 +69,11 @@ impl Polls {
         poll.poll_id = id;
         let (deliver, delivered) = oneshot::channel();
         let mut waiting = self.waiting.lock();
-        // Beyond the limit a poll just gets nothing, as when its queue is empty.
-        if waiting.len() < POLLS_MAX {
+        if self.is_gone(&poll.worker_instance_key) {
+            // It was under way when its worker said goodbye, who waits for it to end.
+            drop(deliver.send(None));
+        } else if waiting.len() < POLLS_MAX {
+            // Beyond the limit a poll just gets nothing, as when its queue is empty.
             waiting.insert(id, Waiting { queue: queue.clone(), poll: poll.clone(), until, deliver });
         }
         drop(waiting);
@@ -95,6 +104,22 @@ impl Polls {
         waiting.deliver.send(Some(delivered)).map_err(|_| delivery)
     }
 
+    /// From now on polls of this instance of a worker get nothing. What waits is to be ended afterwards.
+    pub(super) fn worker_gone(&self, instance: &str) {
+        let mut gone = self.gone.lock();
+        if gone.len() >= GONE_MAX {
+            gone.retain(|_, since| since.elapsed() <= GONE_TIME);
+        }
+        // Beyond the limit a late poll ends when its time is up.
+        if gone.len() < GONE_MAX {
+            gone.insert(instance.to_string(), Instant::now());
+        }
+    }
+
+    fn is_gone(&self, instance: &str) -> bool {
+        self.gone.lock().get(instance).is_some_and(|since| since.elapsed() <= GONE_TIME)
+    }
+
     /// Ends the polls that the predicate names, as if their time were up; their broker has to hear of it.
     pub(super) fn end(&self, matches: impl Fn(&QueueKey, &Poll) -> bool) -> Vec<(QueueKey, u64)> {
         let mut waiting = self.waiting.lock();
@@ -114,6 +139,11 @@ impl Polls {
 }
 
 impl Parked {
+    /// Whether a task may still be delivered to it.
+    pub(super) fn waits(&self) -> bool {
+        self.queues.inner.polls.waiting.lock().contains_key(&self.id)
+    }
+
     pub(super) fn registration(&self) -> PollRegister {
         registration(&self.queue, &self.poll, self.until, Instant::now())
     }

@@ -22,6 +22,7 @@ from temporalio.api.common.v1 import Priority, ResetOptions, WorkflowExecution
 from temporalio.api.enums.v1 import BatchOperationState, BatchOperationType, EventType, WorkflowExecutionStatus
 from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
 from temporalio.api.query.v1 import WorkflowQuery
+from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflow.v1 import WorkflowExecutionOptions
 from temporalio.api.workflowservice.v1 import (
@@ -32,9 +33,13 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     ListBatchOperationsRequest,
     PauseWorkflowExecutionRequest,
+    PollActivityTaskQueueRequest,
+    PollNexusTaskQueueRequest,
+    PollWorkflowTaskQueueRequest,
     QueryWorkflowRequest,
     RecordWorkerHeartbeatRequest,
     RegisterNamespaceRequest,
+    ShutdownWorkerRequest,
     StartBatchOperationRequest,
     StopBatchOperationRequest,
     UnpauseWorkflowExecutionRequest,
@@ -536,3 +541,26 @@ async def test_workers_are_counted_on_every_node(client, clients, name):
 
 async def _is(found, wanted):
     return await found == wanted
+
+
+async def test_the_polls_of_a_worker_that_says_goodbye_end_on_every_node(client, clients, name):
+    polls = [
+        ("poll_workflow_task_queue", PollWorkflowTaskQueueRequest),
+        ("poll_activity_task_queue", PollActivityTaskQueueRequest),
+        ("poll_nexus_task_queue", PollNexusTaskQueueRequest),
+    ]
+
+    def poll(at, call, request):
+        of = {"namespace": "default", "task_queue": TaskQueue(name=name), "identity": name}
+        return asyncio.create_task(getattr(at.workflow_service, call)(request(**of, worker_instance_key=name)))
+
+    waiting = [poll(at, call, request) for at in clients for call, request in polls]
+    await asyncio.wait(waiting, timeout=1)
+    assert not any(one.done() for one in waiting)
+    goodbye = ShutdownWorkerRequest(namespace="default", identity=name, task_queue=name, worker_instance_key=name)
+    await client.workflow_service.shutdown_worker(goodbye)
+    answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    # Those that were still on their way end, too.
+    late = [poll(at, call, request) for at in clients for call, request in polls]
+    answers += await asyncio.wait_for(asyncio.gather(*late), 10)
+    assert not any(answer.task_token for answer in answers)

@@ -94,7 +94,8 @@ fn with_last_attempt(mut timeout: Failure, activity: &record::Activity) -> Failu
     timeout
 }
 
-/// What comes next, and when. Of several at one time the first here wins.
+/// What comes next, and when. Of several at one time the first here wins: an eager activity starts in
+/// the very moment in which it is scheduled, and yet its schedule is the older of the two.
 fn next(activity: &record::Activity) -> Option<(UnixNanos, What)> {
     if activity.paused {
         return None;
@@ -105,9 +106,9 @@ fn next(activity: &record::Activity) -> Option<(UnixNanos, What)> {
     let scheduled = time(&activity.scheduled_time);
     let alive = time(&activity.started_time).max(time(&activity.last_heartbeat_time));
     let events = [
-        (started, time(&activity.started_time), activity.start_to_close_timeout, TimeoutType::StartToClose),
         (waits, scheduled, activity.schedule_to_start_timeout, TimeoutType::ScheduleToStart),
         (true, time(&activity.first_scheduled_time), activity.schedule_to_close_timeout, TimeoutType::ScheduleToClose),
+        (started, time(&activity.started_time), activity.start_to_close_timeout, TimeoutType::StartToClose),
         (started, alive, activity.heartbeat_timeout, TimeoutType::Heartbeat),
     ];
     let timeouts =
@@ -175,12 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_timeouts_at_once_that_of_the_attempt_goes_first() {
-        let activity = record::Activity {
-            schedule_to_close_timeout: Some(duration(22 * SECOND)),
-            heartbeat_timeout: None,
-            ..started()
-        };
-        assert_eq!(next(&activity), Some((32 * SECOND, What::TimeOut(TimeoutType::StartToClose))));
+    fn of_two_timeouts_at_once_the_one_that_began_first_goes_first() {
+        use TimeoutType as T;
+        let at_once = record::Activity { started_time: Some(timestamp(10 * SECOND)), ..started() };
+        let whole = record::Activity { schedule_to_close_timeout: Some(duration(3 * SECOND)), ..at_once.clone() };
+        assert_eq!(next(&whole), Some((13 * SECOND, What::TimeOut(T::ScheduleToClose))));
+        let attempt = record::Activity { start_to_close_timeout: Some(duration(3 * SECOND)), ..at_once };
+        assert_eq!(next(&attempt), Some((13 * SECOND, What::TimeOut(T::StartToClose))));
+        let never_started = record::Activity { schedule_to_start_timeout: Some(duration(100 * SECOND)), ..offered() };
+        assert_eq!(next(&never_started), Some((110 * SECOND, What::TimeOut(T::ScheduleToStart))));
     }
 }

@@ -203,7 +203,9 @@ fn completed_attributes(
         (Some(deployment), None) => Some((&deployment.series_name, &deployment.build_id)),
         (None, None) => None,
     };
+    // Some SDKs name the build of a worker that belongs to no deployment.
     let deployment_version = deployment_version
+        .filter(|(name, build_id)| !name.is_empty() && !build_id.is_empty())
         .map(|(name, build_id)| WorkerDeploymentVersion { deployment_name: name.clone(), build_id: build_id.clone() });
     let deployment_name = options.map(|o| &o.deployment_name).filter(|name| !name.is_empty());
     let series_name = request.deployment.as_ref().map(|deployment| &deployment.series_name);
@@ -323,4 +325,37 @@ fn terminate(draft: &mut Draft<'_>, run_id: &str, reason: &str) {
     };
     let event = event::new(draft.now(), Attributes::WorkflowExecutionTerminatedEventAttributes(attributes));
     close::close(draft, run_id, event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use WorkerVersioningMode::{Unversioned, Versioned};
+    use alloc::string::ToString;
+    use bristlecone_proto::temporal::api::deployment::v1::{Deployment, WorkerDeploymentOptions};
+
+    #[test]
+    fn a_build_without_a_deployment_is_no_version() {
+        let version = |deployment: Option<(&str, &str)>, options: Option<(&str, &str, WorkerVersioningMode)>| {
+            let request = Request {
+                deployment: deployment
+                    .map(|(name, build)| Deployment { series_name: name.into(), build_id: build.into() }),
+                deployment_options: options.map(|(name, build, mode)| WorkerDeploymentOptions {
+                    deployment_name: name.into(),
+                    build_id: build.into(),
+                    worker_versioning_mode: mode.into(),
+                }),
+                ..Request::default()
+            };
+            let version = completed_attributes(&request, 2, 3).deployment_version;
+            version.map(|version| (version.deployment_name, version.build_id))
+        };
+        let both = Some(("shop".to_string(), "1".to_string()));
+        assert_eq!(version(Some(("shop", "1")), None), both);
+        assert_eq!(version(Some(("", "1")), None), None);
+        assert_eq!(version(Some(("shop", "")), None), None);
+        assert_eq!(version(Some(("old", "0")), Some(("shop", "1", Versioned))), both);
+        assert_eq!(version(Some(("shop", "1")), Some(("", "2", Versioned))), None);
+        assert_eq!(version(Some(("shop", "1")), Some(("shop", "2", Unversioned))), both);
+    }
 }
