@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use prost::Message;
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
@@ -57,12 +57,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=bristlecone");
 
     let raw = served_files(&fs::read(path)?)?;
-    fs::write(out.join("api_descriptors.bin"), &raw)?;
+    fs::write(out.join("api_descriptors.bin"), without_comments(&raw)?)?;
     let api = FileDescriptorSet::decode(raw.as_slice())?;
 
     let own = compile_own(&raw)?;
     let mut own_files = own.clone();
     own_files.file.retain(|file| file.package().starts_with("bristlecone."));
+    own_files.file.iter_mut().for_each(|file| file.source_code_info = None);
     fs::write(out.join("own_descriptors.bin"), own_files.encode_to_vec())?;
 
     let mut config = config();
@@ -109,6 +110,32 @@ fn served_files(set: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
             encode_varint(len as u64, &mut kept);
             kept.extend_from_slice(file);
         }
+    }
+    Ok(kept)
+}
+
+/// The same set without the source information of its files: half of its bytes, which reflection would keep in memory.
+fn without_comments(set: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    const SOURCE_CODE_INFO: u32 = 9;
+    let mut rest = set;
+    let mut kept = Vec::with_capacity(set.len());
+    while !rest.is_empty() {
+        let (field, wire_type) = decode_key(&mut rest)?;
+        let len = usize::try_from(decode_varint(&mut rest)?)?;
+        let (mut file, after) = rest.split_at_checked(len).ok_or("truncated descriptor set")?;
+        rest = after;
+        let mut bare = Vec::with_capacity(len);
+        while !file.is_empty() {
+            let start = file;
+            let (field, wire_type) = decode_key(&mut file)?;
+            skip_field(wire_type, field, &mut file, DecodeContext::default())?;
+            if field != SOURCE_CODE_INFO {
+                bare.extend_from_slice(start.strip_suffix(file).ok_or("a field runs on")?);
+            }
+        }
+        encode_key(field, wire_type, &mut kept);
+        encode_varint(bare.len() as u64, &mut kept);
+        kept.extend(bare);
     }
     Ok(kept)
 }

@@ -306,10 +306,14 @@ impl Group {
         *tried
     }
 
+    /// Bytes of mutations that one entry takes; a decision with more is refused as [`ProposeError::TooLarge`].
+    pub fn mutation_bytes_max(&self) -> usize {
+        self.inner.log.entry_bytes_max().min(ENTRY_BYTES_MAX) - ENTRY_OVERHEAD
+    }
+
     /// Writes an entry under one leader and returns what it came to, and its index.
     async fn write(&self, envelope: &Envelope, leader: CommittedLeaderId) -> Result<(Outcome, u64), ProposeError> {
-        let max = self.inner.log.entry_bytes_max().min(ENTRY_BYTES_MAX);
-        let bytes = envelope.mutations.len() + ENTRY_OVERHEAD;
+        let (bytes, max) = (envelope.mutations.len(), self.mutation_bytes_max());
         if bytes > max {
             return Err(ProposeError::TooLarge { bytes, max });
         }

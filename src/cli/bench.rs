@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster::Output;
+use super::say::say;
 use super::{Outcome, serve};
 use crate::bench::{self, Config, Scenario};
 
@@ -107,8 +108,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let output = args.output;
     let report = serve::block_on(bench::run(args.into_config()))?;
     match output {
-        Output::Table => println!("{report}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Table => say(&report),
+        Output::Json => say(serde_json::to_string_pretty(&report)?),
     }
     Ok(if report.is_right() { Outcome::Done } else { Outcome::Unhealthy })
 }

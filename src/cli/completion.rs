@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 
+use super::say::show;
 use super::{Cli, Outcome};
 
 #[derive(Debug, clap::Args)]
@@ -11,6 +12,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    clap_complete::generate(args.shell, &mut Cli::command(), "bristlecone", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "bristlecone", &mut script);
+    show(String::from_utf8_lossy(&script));
     Outcome::Done
 }

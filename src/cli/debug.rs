@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::cluster::{Output, table};
+use super::say::say;
 use super::{Outcome, rows};
 use crate::grpc::{RpcStatus, rpc_table};
 
@@ -33,14 +34,14 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Outcome> {
                     if missing.is_empty() { served.to_string() } else { format!("{served}: {missing}") },
                 ]);
             }
-            println!("{rows}");
+            say(&rows);
         }
         Output::Json => {
             let row = |(name, status): &(String, RpcStatus)| {
                 let (served, missing) = words(*status);
                 json!({ "name": name, "served": served, "missing": missing })
             };
-            println!("{:#}", json!(rpcs.iter().map(row).collect::<Vec<_>>()));
+            say(format_args!("{:#}", json!(rpcs.iter().map(row).collect::<Vec<_>>())));
         }
     }
     Ok(Outcome::Done)

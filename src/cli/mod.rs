@@ -5,7 +5,7 @@
 //! start_dev.rs  a node for development     unjoined.rs   a node that waits for `cluster join`
 //! serve.rs      runs a node to its end     logging.rs    logs, and what a panic says
 //! cluster/      the operator's commands    bench.rs      a load on any server
-//! debug.rs, version.rs, completion.rs
+//! debug.rs, version.rs, completion.rs         say.rs        what they print
 //! ```
 //!
 //! # Contract
@@ -24,6 +24,7 @@ mod completion;
 mod debug;
 mod logging;
 mod rows;
+mod say;
 mod serve;
 mod settings;
 mod start;

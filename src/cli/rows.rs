@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::cluster::{Output, table};
+use super::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Rows {
@@ -36,9 +37,9 @@ pub(super) fn run(rows: &Rows) -> anyhow::Result<Outcome> {
             for (name, count) in counts {
                 shown.add_row([name.to_string(), count.to_string()]);
             }
-            println!("{shown}");
+            say(&shown);
         }
-        Output::Json => println!("{:#}", json!(counts)),
+        Output::Json => say(format_args!("{:#}", json!(counts))),
     }
     Ok(Outcome::Done)
 }

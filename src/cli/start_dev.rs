@@ -2,6 +2,7 @@
 //! official development server has.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use bristlecone_proto::temporal::api::enums::v1::IndexedValueType;
 use clap::CommandFactory;
 
 use super::logging::{self, LogFormat};
+use super::say::say;
 use super::settings::require_loopback;
 use super::{Cli, Outcome, serve};
 use crate::dynamic::{self, Setting};
@@ -81,11 +83,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         eprintln!("bristlecone: there is no web UI and no HTTP API yet: --ui-port and --http-port are ignored");
     }
     if log_config {
-        println!("{config:#?}");
+        say(format_args!("{config:#?}"));
     }
     let metrics = config.metrics_listen;
     let kept = config.data_dir.clone();
-    serve::block_on(serve::node(config, move |node| print!("{}", banner(node, metrics, kept.as_deref()))))
+    let greet = move |node: &Node| {
+        // A server goes on whether somebody reads this or not.
+        drop(std::io::stdout().write_all(banner(node, metrics, kept.as_deref()).as_bytes()));
+    };
+    serve::block_on(serve::node(config, greet))
 }
 
 fn config(args: Args) -> anyhow::Result<NodeConfig> {

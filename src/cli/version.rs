@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::cluster::Output;
+use super::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -14,8 +15,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let version = crate::node::VERSION;
     match args.output {
-        Output::Table => println!("bristlecone {version}"),
-        Output::Json => println!("{:#}", json!({ "name": "bristlecone", "version": version })),
+        Output::Table => say(format_args!("bristlecone {version}")),
+        Output::Json => say(format_args!("{:#}", json!({ "name": "bristlecone", "version": version }))),
     }
     Ok(Outcome::Done)
 }

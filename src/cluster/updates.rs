@@ -27,6 +27,8 @@ const PAGE_EVENTS: u32 = 1_000;
 const RESETS_MAX: u32 = 10;
 /// Runs that a reset looks through for what is to be applied again.
 const RUNS_MAX: usize = 100;
+/// Histories that a reset takes with it: they go to the shard's leader in one message.
+const HISTORIES_BYTES_MAX: usize = 48 << 20;
 
 impl Cluster {
     /// `UpdateWorkflowExecution`: answered when the update has come as far as the caller wants, or after
@@ -156,11 +158,16 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<Vec<RunHistory>> {
         let mut execution = request.workflow_execution.clone().unwrap_or_default();
-        let mut runs = Vec::new();
+        let (mut runs, mut bytes) = (Vec::new(), 0);
         while runs.len() < RUNS_MAX {
             let head = HistoryHead { execution: Some(execution.clone()), with_virtual_events: false };
             let end = self.history_end(chain, head, None, deadline).await?;
             let batches = self.whole_history(chain, &end.run_id, end.next_event_id, deadline).await?;
+            bytes += batches.iter().map(Bytes::len).sum::<usize>();
+            if bytes > HISTORIES_BYTES_MAX {
+                let said = "The histories of the workflow's runs are too large for a reset.";
+                return Err(reply::failed_precondition(said));
+            }
             let next = batches.last().and_then(continued_as);
             runs.push(RunHistory { run_id: end.run_id, batches });
             match next {

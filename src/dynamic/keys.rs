@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(format!("{error:#}"), reason);
         }
         assert!("no value".parse::<Setting>().is_err());
-        assert!(is_known("limit.maxIDLength") && !is_known("frontend.rps"));
+        assert!(is_known("limit.maxIDLength") && !is_known("history.persistenceMaxQPS"));
     }
 
     #[test]

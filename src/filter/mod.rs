@@ -101,6 +101,14 @@ impl Filter {
         self.condition.as_ref().map(plan::plans).unwrap_or_default()
     }
 
+    /// The way that meets what matches in the order that is asked for, when that is the order of start times.
+    pub fn plan_in_order(&self) -> Option<Access> {
+        let [sort] = self.order_by.as_slice() else { return None };
+        let (from, to) = self.condition.as_ref().map_or((i64::MIN, i64::MAX), plan::started);
+        let descending = sort.descending;
+        (sort.attribute.name == "StartTime").then_some(Access::Started { from, to, descending })
+    }
+
     /// Whether how many match follows from the counters alone, which know status, type and division.
     pub fn is_about_counters(&self) -> bool {
         const COUNTED: [&str; 3] = ["ExecutionStatus", "WorkflowType", NAMESPACE_DIVISION];

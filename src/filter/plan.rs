@@ -9,7 +9,8 @@
 //! | CloseTime, StartTime from a time on | all runs, from the latest down to that time |
 //! | search attributes | of the value, of each word of a text, between two, or all that have it |
 //!
-//! An AND offers the ways of each of its parts, an OR one way of every part together, a NOT none.
+//! An AND offers the ways of each of its parts, an OR one way of every part together, a NOT none. What is listed in the
+//! order of start times can be found in that order, too.
 //!
 //! # Used by
 //! [`super::Filter::plans`].
@@ -39,6 +40,12 @@ pub enum Access {
         from: i64,
         to: i64,
     },
+    /// All runs that started between the two times (Unix nanoseconds, inclusive), in the order of their starts.
+    Started {
+        from: i64,
+        to: i64,
+        descending: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +68,20 @@ pub(super) fn plans(condition: &Condition) -> Vec<Vec<Access>> {
         }
         Condition::Not(_) => Vec::new(),
         Condition::Test(attribute, check) => test(attribute, check).into_iter().collect(),
+    }
+}
+
+/// Between which times (Unix nanoseconds, inclusive) all that match have started.
+pub(super) fn started(condition: &Condition) -> (i64, i64) {
+    match condition {
+        Condition::And(all) => all
+            .iter()
+            .map(started)
+            .fold((i64::MIN, i64::MAX), |(from, to), (later, earlier)| (from.max(later), to.min(earlier))),
+        Condition::Test(attribute, check) if attribute.name == "StartTime" => {
+            times(check).unwrap_or((i64::MIN, i64::MAX))
+        }
+        Condition::Or(_) | Condition::Not(_) | Condition::Test(..) => (i64::MIN, i64::MAX),
     }
 }
 

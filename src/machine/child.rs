@@ -163,14 +163,23 @@ pub(crate) fn parent_closed(mut draft: Draft<'_>, input: &ParentClosed) -> Step 
     match input.policy() {
         ParentClosePolicy::Abandon => draft.unchanged(reply::done()),
         ParentClosePolicy::RequestCancel => {
-            if draft.run(&run_id).head.cancel_requested {
+            let head = &draft.run(&run_id).head;
+            let (requested, awaits_parent) = (head.cancel_requested, head.awaits_parent);
+            if requested && !awaits_parent {
                 return draft.unchanged(reply::done());
             }
-            let workflow_id = parent.chain.as_ref().map(|chain| chain.workflow_id.clone()).unwrap_or_default();
-            let sender = WorkflowExecution { workflow_id, run_id: parent.run_id.clone() };
-            let cancel =
-                Cancel { reason: "", identity: SERVER, request_id: "", links: &[], sender: Some((&sender, 0)) };
-            cancel::deliver(&mut draft, &run_id, &cancel);
+            if requested {
+                draft.begin_transition(&run_id);
+                draft.schedule_workflow_task(&run_id);
+            } else {
+                let workflow_id = parent.chain.as_ref().map(|chain| chain.workflow_id.clone()).unwrap_or_default();
+                let sender = WorkflowExecution { workflow_id, run_id: parent.run_id.clone() };
+                let cancel =
+                    Cancel { reason: "", identity: SERVER, request_id: "", links: &[], sender: Some((&sender, 0)) };
+                cancel::deliver(&mut draft, &run_id, &cancel);
+            }
+            // No parent will let it begin any more: a paused one begins when it goes on.
+            draft.run_mut(&run_id).head.awaits_parent = false;
             draft.finish(reply::done())
         }
         ParentClosePolicy::Unspecified | ParentClosePolicy::Terminate => {

@@ -71,7 +71,7 @@ impl Env {
             }
             None => {
                 let state = RocksStore::in_memory(options(RocksOptions::small())).context("cannot open the store")?;
-                let vfs: Arc<dyn Vfs> = Arc::new(ModelVfs::new(0));
+                let vfs: Arc<dyn Vfs> = Arc::new(ModelVfs::volatile());
                 DataDir::new(Arc::clone(&vfs), &root(config))?.prepare(&config.role, &fresh_key())?;
                 (vfs, Arc::new(state), None)
             }

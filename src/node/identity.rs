@@ -26,7 +26,7 @@ use super::config::Role;
 
 const MAGIC: &[u8; 8] = b"BCNODE01";
 /// Layout of the data directory that this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A data directory, before anything in it is opened.
 #[derive(Debug)]
@@ -70,6 +70,13 @@ impl DataDir {
                 identity.format
             );
         }
+        // Format 1 has no index of start times.
+        ensure!(
+            identity.format == FORMAT,
+            "the data directory {} has format {}, of a version before the first release; this one needs {FORMAT}",
+            self.dir.display(),
+            identity.format
+        );
         Ok(Some(identity))
     }
 

@@ -204,7 +204,8 @@ async fn open_log(
         (Some(tuning), _) => tuning.log,
         (None, Some(_)) => LogOptions::default(),
         (None, None) => {
-            LogOptions { segment_bytes: 4 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() }
+            // The largest request, with copies in the history and in the state, has to fit into half of a segment.
+            LogOptions { segment_bytes: 32 << 20, spare_segments: 1, tail_bytes: 4 << 20, ..LogOptions::default() }
         }
     };
     let dir = env.log_dir(config);

@@ -201,6 +201,13 @@ impl Actor {
         };
         live.failures = 0;
         let before = self.pending.rows.bytes_len();
+        // Only what copies a history can be more than an entry of the log takes.
+        if matches!(input.kind, Some(input::Kind::Reset(_)))
+            && before + rows::bytes(key.slot(), id, &step.rows) > self.group.mutation_bytes_max()
+        {
+            let rejection = reply::failed_precondition("The history up to the reset point is too large to be copied.");
+            return Ok((reply::rejected(rejection), Noted::default()));
+        }
         let was_speculative = live.chain.current().is_some_and(|run| run.speculative.is_some());
         for (key, task) in step.offers {
             self.backlog.row(id, &key, task);

@@ -136,6 +136,15 @@ pub fn task_kind(kind: TaskKind) -> node::TaskKind {
     }
 }
 
+/// Bytes that these rows take in a batch.
+pub fn bytes(slot: Slot, id: &ChainId, rows: &[Row]) -> usize {
+    let mut batch = BatchBuilder::new();
+    for row in rows {
+        write(slot, id, row.clone(), &mut batch);
+    }
+    batch.bytes_len()
+}
+
 fn write_history(
     slot: Slot,
     run_id: String,

@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! Of the ways to find what a filter matches ([`Filter::plans`]), the one with the fewest rows in a few
-//! slots is taken: slots are by hash, so they are alike. Candidates are read from their records and tested
+//! slots is taken: slots are by hash, so they are alike. When even that has many, and runs are asked for in the order
+//! of their starts, they are met in that order. Candidates are read from their records and tested
 //! with the whole filter. At most one page of records is in memory. Counts by status, type and division
 //! alone come from the counters.
 //!
@@ -35,6 +36,9 @@ const RECORDS_A_LOOK: u32 = 256;
 /// Slots in which the ways are compared, and rows there at most.
 const SAMPLED_SLOTS: usize = 4;
 const SAMPLED_ROWS_MAX: usize = 200;
+/// Rows a slot from which on it pays to meet runs in the order of the listing, whatever they are, and to stop at the
+/// end of the page.
+const MANY_ROWS: usize = if cfg!(test) { 2 } else { 50 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
@@ -113,7 +117,7 @@ impl Search<'_> {
         let mut seen = (ranges.len() > 1 || ranges.iter().any(|rows| !rows.in_order)).then(BTreeSet::new);
         for rows in &ranges {
             let mut failed = None;
-            self.store.scan(&rows.range, Direction::Forward, &mut |key, value| match self.row(
+            self.store.scan(&rows.range, rows.direction, &mut |key, value| match self.row(
                 slot,
                 key,
                 value,
@@ -142,8 +146,11 @@ impl Search<'_> {
         seen: Option<&mut BTreeSet<String>>,
     ) -> Result<ControlFlow<()>, SearchError> {
         let next = ControlFlow::Continue(());
-        let (close, start, run) = match Key::parse(key) {
-            Ok((_, Key::Index { close, start, run, .. })) => (close.0, start.0, run),
+        let (place, run) = match Key::parse(key) {
+            Ok((_, Key::Index { attribute: Attribute::StartTime, start, run, .. })) => {
+                (self.place_by_start(start.0), run)
+            }
+            Ok((_, Key::Index { close, start, run, .. })) => (self.place(close.0, start.0, &run), run),
             Ok((_, Key::Visibility { run, .. })) => {
                 if seen.is_none_or(|seen| seen.insert(run.to_string())) {
                     self.candidate(value)?;
@@ -153,7 +160,7 @@ impl Search<'_> {
             _ => return Ok(next),
         };
         if !self.list.count_only {
-            match self.place(close, start, &run) {
+            match place {
                 Place::Shown => return Ok(next),
                 Place::Beyond { all_after } if in_order && all_after => return Ok(ControlFlow::Break(())),
                 Place::Beyond { .. } => return Ok(next),
@@ -170,14 +177,31 @@ impl Search<'_> {
         Ok(next)
     }
 
+    /// Where a row of the index of start times stands to the page in the making: such a row does not know when its run
+    /// closed, by which runs with one start time are told apart.
+    fn place_by_start(&self, start: i64) -> Place {
+        let key = self.sort_values_of_start(start);
+        let before = |other: &[u8]| key.as_slice() < other.get(..key.len()).unwrap_or(other);
+        let after = |other: &[u8]| other.get(..key.len()).is_some_and(|other| key.as_slice() > other);
+        if before(&self.list.after) {
+            return Place::Shown;
+        }
+        match self.best.last_key_value().filter(|_| self.best.len() >= self.rows_max) {
+            Some((worst, _)) if after(worst) => Place::Beyond { all_after: true },
+            _ => Place::Open,
+        }
+    }
+
+    fn sort_values_of_start(&self, start: i64) -> Vec<u8> {
+        let start_time = Some(bristlecone_machine::stamp::timestamp(start));
+        self.filter.sort_values(&Visibility { start_time, ..Visibility::default() })
+    }
+
     /// Where an index row stands to the page in the making.
     fn place(&self, close: i64, start: i64, run: &Id<'_>) -> Place {
         let mut key = match self.order {
             Order::Listing => Vec::with_capacity(64),
-            Order::StartTime { .. } => self.filter.sort_values(&Visibility {
-                start_time: Some(bristlecone_machine::stamp::timestamp(start)),
-                ..Visibility::default()
-            }),
+            Order::StartTime { .. } => self.sort_values_of_start(start),
             Order::Other => return Place::Open,
         };
         listing_key(close, start, run, &mut key);
@@ -278,13 +302,21 @@ fn choose(
             best = (found, plan);
         }
     }
-    Ok(best.1)
+    let in_order = filter.plan_in_order().filter(|_| !list.count_only && best.0 >= MANY_ROWS * SAMPLED_SLOTS);
+    Ok(in_order.map_or(best.1, |access| vec![access]))
 }
 
 struct Rows {
     range: KeyRange,
+    direction: Direction,
     /// Of one value: each run once, in the order of a listing.
     in_order: bool,
+}
+
+impl Rows {
+    fn forward(range: KeyRange, in_order: bool) -> Self {
+        Self { range, direction: Direction::Forward, in_order }
+    }
 }
 
 fn rows(slot: Slot, namespace_id: &str, access: &Access) -> Rows {
@@ -293,15 +325,21 @@ fn rows(slot: Slot, namespace_id: &str, access: &Access) -> Rows {
         Access::Run(run_id) => {
             let key = Key::Visibility { namespace: Id::new(namespace_id), run: Id::new(run_id) }.encode(slot);
             let end = [&key[..], &[0]].concat();
-            Rows { range: KeyRange::new(key, end), in_order: true }
+            Rows::forward(KeyRange::new(key, end), true)
         }
         Access::Open { start_from } => {
             let range = keys::index_started_from(slot, namespace_id, &all.0, &all.1, OPEN.0, *start_from);
-            Rows { range, in_order: true }
+            Rows::forward(range, true)
         }
         Access::Closed { from, to } => {
             let to = (*to).min(OPEN.0 - 1);
-            Rows { range: keys::index_closed(slot, namespace_id, &all.0, &all.1, *from, to), in_order: true }
+            Rows::forward(keys::index_closed(slot, namespace_id, &all.0, &all.1, *from, to), true)
+        }
+        Access::Started { from, to, descending } => {
+            let (first, last) = (IndexValue::Datetime { value: *from }, IndexValue::Datetime { value: *to });
+            let direction = if *descending { Direction::Reverse } else { Direction::Forward };
+            let range = keys::index_between(slot, namespace_id, &Attribute::StartTime, &first, &last);
+            Rows { range, direction, in_order: true }
         }
         Access::Index { name, probe } => of_probe(slot, namespace_id, &attribute(name), probe),
     }
@@ -332,7 +370,7 @@ fn of_probe(slot: Slot, namespace_id: &str, attribute: &Attribute<'_>, probe: &P
             (KeyRange::new(start.clone(), end.max(start)), false)
         }
     };
-    Rows { range, in_order }
+    Rows::forward(range, in_order)
 }
 
 fn all_of_kind(slot: Slot, namespace_id: &str, attribute: &Attribute<'_>, kind: Kind) -> KeyRange {

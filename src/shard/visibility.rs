@@ -1,7 +1,7 @@
 //! The rows behind listings: one record a run, index rows that sort as a listing does, and counters.
 //!
 //! # Contract
-//! Every run stands in the indexes «all», type and workflow id; a closed one under its status, a child under
+//! Every run stands in the indexes «all», start time, type and workflow id; a closed one under its status, a child under
 //! its parent and its root, and a run with search attributes under each of their values (of a text: its
 //! words). Index rows carry no value: what a listing shows is the record. A counter tells how many runs a
 //! slot has of a division, status and type.
@@ -72,6 +72,15 @@ fn index_rows<'a>(namespace_id: &'a str, run_id: &'a str, run: &'a Visibility) -
         row(Attribute::WorkflowType, keyword(&run.workflow_type)),
         row(Attribute::WorkflowId, keyword(&run.workflow_id)),
     ]);
+    // In the order of start times, and so the same from the start to the end.
+    rows.insert(Key::Index {
+        namespace: Id::new(namespace_id),
+        attribute: Attribute::StartTime,
+        value: IndexValue::Datetime { value: start.0 },
+        close: OPEN,
+        start,
+        run: Id::new(run_id),
+    });
     if run.close_time.is_some() {
         rows.insert(row(Attribute::ExecutionStatus, index_value(Value::Status(run.status()))));
     }

@@ -157,12 +157,7 @@ async def test_reset(client, clients, worker, name):
     await handle.signal(Account.note, "kept")
     await until(lambda: has_note(handle))
     run_id = handle.first_execution_run_id
-    completed = [
-        event.event_id
-        async for event in handle.fetch_history_events()
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-    ]
-    new_run_id = await reset(client, handle, completed[0])
+    new_run_id = await reset(client, handle, (await completed_tasks(handle))[0])
     assert new_run_id != run_id
     # What others said is said again; who asks finds the new run.
     assert (await client.get_workflow_handle(name).describe()).run_id == new_run_id
@@ -177,6 +172,14 @@ async def test_reset(client, clients, worker, name):
     assert await client.get_workflow_handle(name).result() == 7
 
 
+async def completed_tasks(handle):
+    return [
+        event.event_id
+        async for event in handle.fetch_history_events()
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    ]
+
+
 async def has_note(handle):
     return await handle.query(Account.notes) == ["kept"]
 
@@ -189,3 +192,16 @@ async def test_a_closed_workflow_is_reset(client, worker, name):
     with pytest.raises(RPCError) as refused:
         await reset(client, handle, 999)
     assert refused.value.status == RPCStatusCode.INVALID_ARGUMENT
+
+
+async def test_a_history_too_large_to_be_copied(client, worker, name):
+    handle = await client.start_workflow(Account.run, id=name, task_queue=name)
+    for _ in range(18):
+        await handle.signal(Account.note, "x" * 1_900_000)
+    assert await handle.query(Account.balance) == 0
+    with pytest.raises(RPCError) as refused:
+        await reset(client, handle, (await completed_tasks(handle))[-1])
+    assert refused.value.status == RPCStatusCode.FAILED_PRECONDITION
+    assert "too large" in refused.value.message
+    # It goes on as if nothing had been asked.
+    assert await handle.execute_update(Account.deposit, 3) == 3

@@ -144,3 +144,15 @@ fn copy_dir(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn a_reader_that_is_gone() {
+    // `bristlecone … | head` ends quietly.
+    let mut command = std::process::Command::new(bristlecone_cluster_tests::node::program());
+    let command = command.args(["debug", "rpcs"]).stdout(std::process::Stdio::piped());
+    let mut process = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    drop(process.stdout.take());
+    let output = process.wait_with_output().expect("it ends");
+    assert_eq!(super::done(&output), "");
+    assert_eq!(super::stderr(&output), "");
+}

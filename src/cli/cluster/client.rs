@@ -18,6 +18,7 @@ use tonic::{Code, Request, Status};
 
 use super::super::Outcome;
 use super::Output;
+use crate::cli::say::say;
 
 const ADDRESS_DEFAULT: &str = "127.0.0.1:7233";
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -141,9 +142,13 @@ pub(super) fn refused(status: Status) -> anyhow::Error {
 /// What a change that may take long came to: prints it, and what is left when the time ran out.
 pub(super) fn print_change(output: Output, node_id: u64, done: &str, left: u32, of_what: &str) -> Outcome {
     match output {
-        Output::Json => println!("{:#}", serde_json::json!({ "node_id": node_id, "done": left == 0, "left": left })),
-        Output::Table if left == 0 => println!("node {node_id} {done}"),
-        Output::Table => println!("node {node_id}: {left} {of_what} left when the time ran out; it goes on, ask again"),
+        Output::Json => {
+            say(format_args!("{:#}", serde_json::json!({ "node_id": node_id, "done": left == 0, "left": left })));
+        }
+        Output::Table if left == 0 => say(format_args!("node {node_id} {done}")),
+        Output::Table => {
+            say(format_args!("node {node_id}: {left} {of_what} left when the time ran out; it goes on, ask again"));
+        }
     }
     if left == 0 { Outcome::Done } else { Outcome::Unhealthy }
 }

@@ -8,6 +8,7 @@ use super::super::Outcome;
 use super::Output;
 use super::client::{self, ASK_TIME, Target};
 use super::view::{ClusterView, GroupView, list};
+use crate::cli::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -18,9 +19,9 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
     let view = ClusterView::new(client::status(&mut args.target.connect(ASK_TIME).await?).await?);
     match args.target.output {
-        Output::Json => println!("{:#}", json!({ "healthy": view.healthy, "problems": view.problems })),
-        Output::Table if view.healthy => println!("healthy"),
-        Output::Table => view.problems.iter().for_each(|problem| println!("{problem}")),
+        Output::Json => say(format_args!("{:#}", json!({ "healthy": view.healthy, "problems": view.problems }))),
+        Output::Table if view.healthy => say("healthy"),
+        Output::Table => view.problems.iter().for_each(say),
     }
     Ok(outcome(&view))
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::Outcome;
 use super::Output;
 use super::client::{self, ASK_TIME, Target, refused};
+use crate::cli::say::say;
 
 const POLL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -41,8 +42,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
         tokio::time::sleep(POLL_PAUSE).await;
     };
     match args.target.output {
-        Output::Json => println!("{:#}", json!({ "node_id": node_id })),
-        Output::Table => println!("joined as node {node_id}"),
+        Output::Json => say(format_args!("{:#}", json!({ "node_id": node_id }))),
+        Output::Table => say(format_args!("joined as node {node_id}")),
     }
     Ok(Outcome::Done)
 }

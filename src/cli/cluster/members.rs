@@ -6,6 +6,7 @@ use super::super::Outcome;
 use super::client::{self, ASK_TIME, Target};
 use super::view::{ClusterView, list};
 use super::{Output, table};
+use crate::cli::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -22,7 +23,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
         .collect();
     let view = ClusterView::new(status);
     if args.target.output == Output::Json {
-        println!("{:#}", json!(view.nodes));
+        say(format_args!("{:#}", json!(view.nodes)));
         return Ok(Outcome::Done);
     }
     let mut rows = table(&["NODE", "NAME", "STATE", "HEALTH", "API", "INTERNAL", "VERSION", "LOCALITY"]);
@@ -38,6 +39,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
             list(locality),
         ]);
     }
-    println!("{rows}");
+    say(&rows);
     Ok(Outcome::Done)
 }

@@ -7,6 +7,7 @@ use super::Output;
 use super::client::{self, ASK_TIME, Target};
 use super::health;
 use super::view::ClusterView;
+use crate::cli::say::{say, show};
 
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,8 +26,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let view = ask(&args.target).await?;
     match args.target.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&view)?),
-        Output::Table => print!("{}", render(&view)),
+        Output::Json => say(serde_json::to_string_pretty(&view)?),
+        Output::Table => show(render(&view)),
     }
     Ok(health::outcome(&view))
 }
@@ -39,7 +40,7 @@ async fn watch(target: &Target) -> ! {
             Err(error) => format!("{error:#}\n"),
         };
         // Clears the screen and begins at its top.
-        print!("\x1b[2J\x1b[H{text}");
+        show(format_args!("\x1b[2J\x1b[H{text}"));
         tokio::time::sleep(WATCH_PAUSE).await;
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::Outcome;
 use super::Output;
 use super::client::{ASK_TIME, Target, find, refused, status};
+use crate::cli::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -24,8 +25,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Outcome> {
     let node_id = find(&status(&mut admin).await?, &args.to)?;
     admin.transfer_leader(TransferLeaderRequest { group_id: args.group, node_id }).await.map_err(refused)?;
     match args.target.output {
-        Output::Json => println!("{:#}", json!({ "group_id": args.group, "leader": node_id })),
-        Output::Table => println!("node {node_id} leads group {}", args.group),
+        Output::Json => say(format_args!("{:#}", json!({ "group_id": args.group, "leader": node_id }))),
+        Output::Table => say(format_args!("node {node_id} leads group {}", args.group)),
     }
     Ok(Outcome::Done)
 }

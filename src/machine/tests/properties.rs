@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use world::World;
-use world::ops::ops;
+use world::ops::{Cmd, Op, Shape, ops};
 
 proptest! {
     #![proptest_config(Config { max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() })]
@@ -25,6 +25,23 @@ proptest! {
         }
         world.quiesce();
     }
+}
+
+/// Found by the test above: a child that was paused before it began, and whose parent closed meanwhile.
+#[test]
+fn a_paused_child_begins_without_its_parent() {
+    let shape = Shape::default();
+    let child = Cmd::Child { workflow: 2, policy: 3, reuse: 4, run_timeout_s: 0, retries: false };
+    let mut world = World::default();
+    for op in [
+        Op::Start { workflow: 2, request: 0, conflict: 0, reuse: 0, shape },
+        Op::Work { which: 0, commands: vec![child], force: false, sticky: false },
+        Op::Exchange,
+        Op::Operate { workflow: 2, what: 6 },
+    ] {
+        world.apply(&op);
+    }
+    world.quiesce();
 }
 
 /// The operations are worth something: together they bring about every kind of event that there is.

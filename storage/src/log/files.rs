@@ -162,6 +162,9 @@ impl Files {
 
     fn fill(&self, file: &dyn VfsFile, bytes: u64) -> io::Result<()> {
         file.allocate(bytes)?;
+        if !file.wants_filling() {
+            return file.sync_all();
+        }
         let zeros = vec![0; ZEROS];
         let mut at = 0;
         while at < bytes {

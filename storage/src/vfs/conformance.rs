@@ -34,6 +34,7 @@ fn the_operating_system_conforms() {
 #[test]
 fn the_model_conforms() {
     conforms(&ModelVfs::new(1), Path::new("/data"));
+    conforms(&ModelVfs::volatile(), Path::new("/data"));
 }
 
 fn contents(file: &dyn VfsFile) -> Vec<u8> {

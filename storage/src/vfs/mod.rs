@@ -102,6 +102,12 @@ pub trait VfsFile: Debug + Send + Sync + 'static {
     /// As [`VfsFile::sync_data`], with all of the file's attributes.
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Whether bytes that were allocated are quicker to write again once they were written: a disk's file system notes
+    /// the first write to each of them.
+    fn wants_filling(&self) -> bool {
+        true
+    }
+
     /// How long the next sync would take on a simulated disk; a driver that runs as a task waits this
     /// long on tokio's clock before it calls [`VfsFile::sync_data`]. Zero on a real disk, which takes
     /// its time inside the call.

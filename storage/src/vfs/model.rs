@@ -5,10 +5,11 @@
 //!   a power cut ([`ModelVfs::crash`]), and what of a failed write or sync has reached the disk.
 //! - Directories are durable when created; [`Vfs::remove_dir_all`] is durable at once.
 //! - Handles and locks from before a [`ModelVfs::crash`] or [`ModelVfs::kill`] are dead: each use fails.
-//! - Files stand in memory twice, so give the code above small files (a log: small segments).
+//! - Files stand in memory twice, so give the code above small files (a log: small segments); once on a
+//!   [`ModelVfs::volatile`] disk.
 //!
 //! # Used by
-//! The log's tests and the simulation.
+//! The log's tests, the simulation, and development servers that keep their data in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
@@ -46,6 +47,7 @@ pub struct Counts {
 #[derive(Debug, Clone)]
 struct Disk {
     rng: Rng,
+    volatile: bool,
     /// Counted up when all handles die.
     generation: u64,
     dirs: BTreeSet<PathBuf>,
@@ -81,6 +83,7 @@ impl ModelVfs {
         };
         let disk = Disk {
             rng: Rng(seed),
+            volatile: false,
             generation: 0,
             dirs: BTreeSet::new(),
             names: Names::default(),
@@ -91,6 +94,14 @@ impl ModelVfs {
             counts: Counts::default(),
         };
         Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// An empty disk whose bytes are to go with the process: files stand in memory once, and neither power cuts nor
+    /// failures are ordered of it.
+    pub fn volatile() -> Self {
+        let disk = Self::new(0);
+        disk.disk.lock().volatile = true;
+        disk
     }
 
     /// Another disk with the same bytes and faults, and a future of its own.
@@ -237,7 +248,7 @@ impl Vfs for ModelVfs {
                 disk.change()?;
                 let file = disk.next_file;
                 disk.next_file += 1;
-                disk.files.insert(file, Content::default());
+                disk.files.insert(file, Content::new(disk.volatile));
                 disk.names.link(path, file);
                 file
             }
@@ -451,6 +462,10 @@ impl VfsFile for ModelFile {
 
     fn sync_all(&self) -> Result<()> {
         self.sync()
+    }
+
+    fn wants_filling(&self) -> bool {
+        !self.disk.lock().volatile
     }
 
     fn sync_delay(&self) -> Duration {

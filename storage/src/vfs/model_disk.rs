@@ -44,6 +44,8 @@ impl Change {
     fn apply(&self, to: &mut Vec<u8>) {
         match self {
             Change::Write { offset, bytes } => put(to, *offset, bytes),
+            // Zeros from the allocator take no memory before they are touched.
+            Change::Len(len) if to.is_empty() => *to = vec![0; *len],
             Change::Len(len) => to.resize(*len, 0),
         }
     }
@@ -72,9 +74,15 @@ pub(super) struct Content {
     reserved: usize,
     /// Open handles.
     pub(super) handles: usize,
+    /// No power cut will come: nothing is kept but `now`.
+    volatile: bool,
 }
 
 impl Content {
+    pub(super) fn new(volatile: bool) -> Self {
+        Self { volatile, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.now.len()
     }
@@ -93,7 +101,11 @@ impl Content {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: usize) {
-        self.change(Change::Write { offset, bytes: bytes.to_vec() });
+        if self.volatile {
+            put(&mut self.now, offset, bytes);
+        } else {
+            self.change(Change::Write { offset, bytes: bytes.to_vec() });
+        }
         self.reserved = self.reserved.max(offset + bytes.len());
     }
 
@@ -120,7 +132,9 @@ impl Content {
 
     fn change(&mut self, change: Change) {
         change.apply(&mut self.now);
-        self.pending.push(change);
+        if !self.volatile {
+            self.pending.push(change);
+        }
     }
 
     pub(super) fn sync(&mut self) {

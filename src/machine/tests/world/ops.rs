@@ -140,7 +140,7 @@ pub enum Op {
 }
 
 /// Options of a start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Shape {
     pub run_timeout_s: i64,
     pub execution_timeout_s: i64,

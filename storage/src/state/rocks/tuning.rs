@@ -92,8 +92,10 @@ pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Er
     tuned.set_stats_dump_period_sec(0);
     tuned.set_stats_persist_period_sec(0);
     tuned.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| match level {
+        // Of its summary of files, for a directory in memory that is yet to be created.
+        LogLevel::Error if line.starts_with("Error when reading") => tracing::debug!("rocksdb: {line}"),
         LogLevel::Error | LogLevel::Fatal => tracing::error!("rocksdb: {line}"),
-        // It warns of what is normal too (the sizes of prefetches, a directory that is yet to be created).
+        // It warns of what is normal too (the sizes of prefetches).
         LogLevel::Warn | LogLevel::Debug | LogLevel::Info | LogLevel::Header => tracing::debug!("rocksdb: {line}"),
     }));
     Ok(tuned)
