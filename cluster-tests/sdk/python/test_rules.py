@@ -71,7 +71,7 @@ async def create(client, rule, **options):
 
 async def delete(client, rule_id):
     request = DeleteWorkflowRuleRequest(namespace=client.namespace, rule_id=rule_id)
-    await client.workflow_service.delete_workflow_rule(request)
+    await client.workflow_service.delete_workflow_rule(request, retry=True)
 
 
 async def rules(client):
@@ -102,7 +102,7 @@ async def pending(client, workflow_id):
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
-    return list((await client.workflow_service.describe_workflow_execution(request)).pending_activities)
+    return list((await client.workflow_service.describe_workflow_execution(request, retry=True)).pending_activities)
 
 
 def is_paused(client, workflow_id):
@@ -114,11 +114,10 @@ def is_paused(client, workflow_id):
 
 
 async def unpause(client, workflow_id):
-    await client.workflow_service.unpause_activity(
-        UnpauseActivityRequest(
-            namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id), unpause_all=True
-        )
+    request = UnpauseActivityRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id), unpause_all=True
     )
+    await client.workflow_service.unpause_activity(request, retry=True)
 
 
 async def test_rules_are_kept(client, clients, name, enabled):
