@@ -151,6 +151,8 @@ const KEYS: &[Key] = &[
     key!("activity.enableStandalone", Namespace, flag, edge.standalone_activities),
     key!("system.enableEagerWorkflowStart", Namespace, flag, edge.eager_start),
     key!("frontend.enableCancelWorkerPollsOnShutdown", Namespace, flag, edge.polls_end_at_shutdown),
+    key!("frontend.workflowRulesAPIsEnabled", Namespace, flag, edge.workflow_rules),
+    key!("frontend.maxWorkflowRulesPerNamespace", Namespace, number, edge.workflow_rules_max),
 ];
 
 fn number<N: TryFrom<u64>>(limit: &mut N, value: &Value) -> anyhow::Result<()> {

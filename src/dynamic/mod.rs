@@ -79,6 +79,10 @@ pub struct EdgeSettings {
     /// Whether workers are told that their polls end when they say goodbye, so that they wait for what those bring
     /// instead of dropping them (`frontend.enableCancelWorkerPollsOnShutdown`). The polls end in any case.
     pub polls_end_at_shutdown: bool,
+    /// Whether workflow rules are made and looked at (`frontend.workflowRulesAPIsEnabled`); those that there are apply
+    /// in any case. And how many a namespace has (`frontend.maxWorkflowRulesPerNamespace`).
+    pub workflow_rules: bool,
+    pub workflow_rules_max: u64,
 }
 
 impl Default for EdgeSettings {
@@ -105,6 +109,8 @@ impl Default for EdgeSettings {
             metadata_burst: 10.0,
             eager_start: true,
             polls_end_at_shutdown: false,
+            workflow_rules: false,
+            workflow_rules_max: 10,
         }
     }
 }

@@ -27,11 +27,7 @@ pub fn refusal(rpc: &str) -> Option<Rejection> {
         "FetchWorkerConfig" | "UpdateWorkerConfig" => {
             plain(code::UNIMPLEMENTED, format!("{rpc} command is not enabled."))
         }
-        "CreateWorkflowRule"
-        | "DescribeWorkflowRule"
-        | "DeleteWorkflowRule"
-        | "ListWorkflowRules"
-        | "TriggerWorkflowRule" => plain(code::UNIMPLEMENTED, format!("method {rpc} not supported")),
+        "TriggerWorkflowRule" => plain(code::UNIMPLEMENTED, format!("method {rpc} not supported")),
         "ListArchivedWorkflowExecutions" => invalid_argument("Cluster is not configured for visibility archival."),
         // There is no other cluster.
         "RemoveRemoteCluster" => not_found("The cluster to be deleted cannot be found in clusters cache."),

@@ -126,6 +126,10 @@ pub(super) static RPCS: &[Rpc] = rpcs! {
         UnpauseActivity: unpause_activity,
         ResetActivity: reset_activity,
         UpdateActivityOptions: update_activity_options,
+        CreateWorkflowRule: create_workflow_rule,
+        DescribeWorkflowRule: describe_workflow_rule,
+        DeleteWorkflowRule: delete_workflow_rule,
+        ListWorkflowRules: list_workflow_rules,
         PauseWorkflowExecution: pause_workflow_execution,
         UnpauseWorkflowExecution: unpause_workflow_execution,
         UpdateWorkflowExecutionOptions: update_workflow_execution_options,
@@ -290,7 +294,7 @@ mod tests {
         let off = count(|status| *status == RpcStatus::Off);
         let mut text = format!(
             "{} of the API's {} RPCs are served. {off} more are answered as where their features are switched off \
-             (deprecated versioning, workflow rules, archives, remote clusters); the others answer \
+             (deprecated versioning, archives, remote clusters, triggers of workflow rules); the others answer \
              `UNIMPLEMENTED`.\n\n| RPC | |\n| --- | --- |\n",
             table.len() - missing - off,
             table.len()

@@ -31,6 +31,11 @@ impl Edge {
         self.check_switch(namespace, |settings| settings.core.pause_enabled, code::UNIMPLEMENTED, &refusal)
     }
 
+    pub(super) fn check_workflow_rules(&self, namespace: &str, rpc: &str) -> Result<()> {
+        let refusal = format!("method {rpc} not supported");
+        self.check_switch(namespace, |settings| settings.edge.workflow_rules, code::UNIMPLEMENTED, &refusal)
+    }
+
     pub(super) fn check_queries(&self, namespace: &str) -> Result<()> {
         let refusal = "Namespace is not allowed to query, please contact temporal team to re-enable queries.";
         if self.cluster().settings_of(namespace).edge.queries { Ok(()) } else { Err(invalid_argument(refusal)) }

@@ -24,7 +24,8 @@ use prost_types::Duration;
 
 use crate::chain::Run;
 use crate::draft::{Draft, normal_queue};
-use crate::stamp::{UnixNanos, duration, duration_nanos, nanos, timestamp};
+use crate::rules::Rule;
+use crate::stamp::{Stamp, duration, duration_nanos, nanos, timestamp};
 use crate::{Step, activity, deadline, reply, retry, successor};
 
 /// As in [`crate::history_head`], a soft start is written before anybody sees it.
@@ -38,16 +39,16 @@ pub(crate) fn describe(mut draft: Draft<'_>, request: &DescribeWorkflowExecution
     if hardens {
         draft.begin_transition(&run_id);
     }
-    let response = response(draft.id(), draft.run(&run_id), draft.now());
+    let response = response(draft.id(), draft.run(&run_id), draft.at());
     let reply = reply::of(Kind::Describe(response.into()));
     if hardens { draft.finish(reply) } else { draft.unchanged(reply) }
 }
 
-fn response(chain: &ChainId, run: &Run, now: UnixNanos) -> DescribeWorkflowExecutionResponse {
+fn response(chain: &ChainId, run: &Run, at: &Stamp<'_>) -> DescribeWorkflowExecutionResponse {
     DescribeWorkflowExecutionResponse {
         execution_config: Some(config(run)),
         workflow_execution_info: Some(info(chain, run)),
-        pending_activities: run.activities.iter().map(|(_, activity)| pending_activity(activity, now)).collect(),
+        pending_activities: run.activities.iter().map(|(_, activity)| pending_activity(activity, at)).collect(),
         pending_children: run.children.iter().map(|(_, child)| pending_child(child)).collect(),
         pending_workflow_task: run.pending_task().map(|task| pending_task(run, task)),
         callbacks: callbacks(run),
@@ -155,10 +156,10 @@ fn pending_child(child: &record::Child) -> PendingChildExecutionInfo {
     }
 }
 
-fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivityInfo {
+fn pending_activity(pending: &record::Activity, at: &Stamp<'_>) -> PendingActivityInfo {
     let policy = pending.retry_policy.clone().unwrap_or_default();
     let started = activity::is_started(pending);
-    let waits = pending.scheduled_time.as_ref().is_some_and(|at| nanos(at) > now) && !started;
+    let waits = pending.scheduled_time.as_ref().is_some_and(|due| nanos(due) > at.now) && !started;
     let schedule_to_close = duration_nanos(pending.schedule_to_close_timeout.as_ref());
     let first = pending.first_scheduled_time.as_ref().map_or(0, nanos);
     let worker = if pending.identity.is_empty() { &pending.last_worker_identity } else { &pending.identity };
@@ -182,7 +183,7 @@ fn pending_activity(pending: &record::Activity, now: UnixNanos) -> PendingActivi
         paused: pending.paused,
         last_deployment_version: pending.last_deployment_version.clone(),
         priority: pending.priority.clone(),
-        pause_info: pause(pending),
+        pause_info: pause(pending, &at.namespace.rules),
         activity_options: Some(options(pending, policy)),
         ..PendingActivityInfo::default()
     }
@@ -208,11 +209,18 @@ pub(crate) fn activity_state(pending: &record::Activity, started: bool) -> Pendi
     }
 }
 
-fn pause(pending: &record::Activity) -> Option<PauseInfo> {
-    let manual = pause_info::Manual { identity: pending.paused_by.clone(), reason: pending.pause_reason.clone() };
-    pending
-        .paused
-        .then_some(PauseInfo { pause_time: pending.paused_time, paused_by: Some(pause_info::PausedBy::Manual(manual)) })
+/// By an operator, or by a rule, of which more is told while it is there.
+fn pause(pending: &record::Activity, rules: &[Rule]) -> Option<PauseInfo> {
+    let rule_id = &pending.paused_by_rule;
+    let paused_by = if rule_id.is_empty() {
+        let (identity, reason) = (pending.paused_by.clone(), pending.pause_reason.clone());
+        pause_info::PausedBy::Manual(pause_info::Manual { identity, reason })
+    } else {
+        let rule = rules.iter().find(|rule| rule.id == *rule_id);
+        let (identity, reason) = rule.map(|rule| (rule.identity.clone(), rule.description.clone())).unwrap_or_default();
+        pause_info::PausedBy::Rule(pause_info::Rule { rule_id: rule_id.clone(), identity, reason })
+    };
+    pending.paused.then_some(PauseInfo { pause_time: pending.paused_time, paused_by: Some(paused_by) })
 }
 
 fn options(pending: &record::Activity, policy: RetryPolicy) -> ActivityOptions {

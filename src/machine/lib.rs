@@ -59,6 +59,7 @@ mod reset;
 mod retry;
 pub mod row;
 pub mod rows;
+pub mod rules;
 pub mod schedule;
 mod signal;
 mod signal_with_start;

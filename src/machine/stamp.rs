@@ -2,7 +2,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 use prost_types::Timestamp;
+
+use crate::rules::Rule;
 
 /// Unix time in nanoseconds. Shard time never runs backwards.
 pub type UnixNanos = i64;
@@ -38,6 +41,8 @@ pub struct Namespace {
     pub search_attributes: BTreeMap<String, i32>,
     /// How long closed runs are kept, nanoseconds; 0: unknown.
     pub retention: i64,
+    /// Workflow rules, in the order in which they are tried.
+    pub rules: Vec<Rule>,
 }
 
 /// Limits and constants of behaviour, with the defaults of the API's original server

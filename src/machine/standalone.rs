@@ -17,6 +17,7 @@
 //! # Used by
 //! `lib.rs` (inputs), `draft.rs` and `activity/` (where they differ), the edge (names of chains).
 
+mod attach;
 mod describe;
 mod end;
 mod outcome;
@@ -30,7 +31,7 @@ use bristlecone_proto::record;
 use bristlecone_proto::temporal::api::command::v1::ScheduleActivityTaskCommandAttributes;
 use bristlecone_proto::temporal::api::common::v1::WorkflowType;
 use bristlecone_proto::temporal::api::enums::v1::{
-    ActivityIdConflictPolicy as Conflict, ActivityIdReusePolicy as Reuse, WorkflowExecutionStatus as Status,
+    ActivityIdConflictPolicy as Conflict, ActivityIdReusePolicy as Reuse, EventType, WorkflowExecutionStatus as Status,
 };
 use bristlecone_proto::temporal::api::errordetails::v1::ActivityExecutionAlreadyStartedFailure;
 use bristlecone_proto::temporal::api::history::v1::{
@@ -137,9 +138,9 @@ fn type_of(run: &Run) -> bristlecone_proto::temporal::api::common::v1::ActivityT
 ///
 /// | current run | outcome |
 /// |---|---|
-/// | was started by the same request | the same answer again |
+/// | was started by the same request, or the request was attached to it | the same answer again |
 /// | none | a new run |
-/// | open | that run, if the conflict policy says so; else `ALREADY_EXISTS` |
+/// | open | that run, if the conflict policy says so, with what the request attaches to it; else `ALREADY_EXISTS` |
 /// | closed | a new run, if the reuse policy allows it |
 pub(crate) fn start(mut draft: Draft<'_>, request: &StartActivityExecutionRequest) -> Step {
     let command = match checked(&draft, request) {
@@ -149,11 +150,12 @@ pub(crate) fn start(mut draft: Draft<'_>, request: &StartActivityExecutionReques
     let request_id = if request.request_id.is_empty() { draft.new_id() } else { request.request_id.clone() };
     if let Some(record) = draft.record().filter(|record| !record.current_run_id.is_empty()) {
         let current = record.current_run_id.clone();
-        if record.request_ids.contains_key(&request_id) {
-            return draft.unchanged(started(current, true));
+        if let Some(info) = record.request_ids.get(&request_id) {
+            let by_it = info.event_type == EventType::WorkflowExecutionStarted as i32;
+            return draft.unchanged(started(current, by_it));
         }
         match decide(record, request) {
-            Ok(false) => return draft.unchanged(started(current, false)),
+            Ok(false) => return attach::attach(draft, request, request_id, current),
             Ok(true) => {}
             Err(rejection) => return draft.reject(rejection),
         }
@@ -187,10 +189,16 @@ fn decide(record: &record::Chain, request: &StartActivityExecutionRequest) -> Re
         return Ok(true);
     }
     let detail = ActivityExecutionAlreadyStartedFailure {
-        start_request_id: record.request_ids.keys().next().cloned().unwrap_or_default(),
+        start_request_id: start_request_id(record),
         run_id: record.current_run_id.clone(),
     };
     Err(reply::with_detail(reply::code::ALREADY_EXISTS, "activity execution already started", &detail))
+}
+
+fn start_request_id(record: &record::Chain) -> String {
+    let mut ids = record.request_ids.iter();
+    let started = ids.find(|(_, info)| info.event_type == EventType::WorkflowExecutionStarted as i32);
+    started.map(|(id, _)| id.clone()).unwrap_or_default()
 }
 
 fn new_run(
@@ -294,6 +302,10 @@ fn checked(
     if request.id_conflict_policy != request.id_conflict_policy() as i32 {
         let policy = request.id_conflict_policy;
         return Err(reply::invalid_argument(format!("unsupported ID conflict policy: {policy}")));
+    }
+    let options = request.on_conflict_options.as_ref();
+    if options.is_some_and(|options| options.attach_completion_callbacks && !options.attach_request_id) {
+        return Err(reply::invalid_argument("attaching request ID is required for attaching completion callbacks"));
     }
     Ok(command)
 }

@@ -14,6 +14,7 @@ use bristlecone_storage::runtime::UnixNanos;
 use bristlecone_storage::state::BatchBuilder;
 use bristlecone_storage::state::keys::{Id, Key, META_SLOT};
 
+use super::rules;
 use super::view::MetaView;
 
 /// Members that a cluster has at most, the removed ones not counted.
@@ -39,6 +40,10 @@ pub fn decide(view: &MetaView, call: meta_call::Kind, now: UnixNanos) -> Result<
         meta_call::Kind::UpdateQueueConfig(update) => {
             reply.queue_config = Some(update_queue_config(view, &mut rows, update, now)?);
         }
+        meta_call::Kind::CreateRule(create) => {
+            reply.namespace = Some(rules::create(view, &mut rows, create, now)?);
+        }
+        meta_call::Kind::DeleteRule(delete) => reply.namespace = Some(rules::delete(view, &mut rows, &delete)?),
         meta_call::Kind::PutShard(shard) => {
             if view.shard(shard.group_id).is_none_or(|known| **known != shard) {
                 rows.put_row(META_SLOT, &Key::Shard { group: shard.group_id }, &shard);
@@ -112,7 +117,7 @@ pub fn found(cluster: &record::Cluster, first: &record::Member, shards: &[record
 fn put_namespace(
     view: &MetaView,
     rows: &mut BatchBuilder,
-    mut namespace: record::Namespace,
+    namespace: record::Namespace,
 ) -> Result<record::Namespace, Rejection> {
     let known = view.namespace_by_id(&namespace.id);
     match known {
@@ -141,9 +146,14 @@ fn put_namespace(
         }
         Some(_) => {}
     }
+    Ok(put_next(rows, namespace))
+}
+
+/// The next version of a namespace.
+pub(super) fn put_next(rows: &mut BatchBuilder, mut namespace: record::Namespace) -> record::Namespace {
     namespace.version += 1;
     rows.put_row(META_SLOT, &Key::Namespace { namespace: Id::new(&namespace.id) }, &namespace);
-    Ok(namespace)
+    namespace
 }
 
 fn rename_namespace(
@@ -158,11 +168,9 @@ fn rename_namespace(
     let mut namespace = known.record.clone();
     rows.delete(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT));
     namespace.name = rename.new_name;
-    namespace.version += 1;
     let id = namespace.id.clone().into_bytes();
     rows.put(&Key::NamespaceName { name: namespace.name.as_str().into() }.encode(META_SLOT), &id);
-    rows.put_row(META_SLOT, &Key::Namespace { namespace: Id::new(&namespace.id) }, &namespace);
-    Ok(namespace)
+    Ok(put_next(rows, namespace))
 }
 
 /// Nothing is left of a deleted namespace: it is not known any more.

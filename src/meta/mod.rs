@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! view.rs       what this node's replica says, decoded        decide.rs     what a change comes to (pure)
-//! service.rs    changes, through the group's leader           placement.rs  where replicas and leaders belong (pure)
+//! rules.rs      workflow rules of namespaces (pure)           placement.rs  where replicas and leaders belong (pure)
+//! service.rs    changes, through the group's leader
 //! ```
 //!
 //! # Contract
@@ -10,10 +11,11 @@
 //! change is acknowledged when every live member has applied it, or after two seconds.
 //!
 //! # Depends on
-//! `raft`, `storage` (rows in the meta slot).
+//! `raft`, `storage` (rows in the meta slot), `crate::filter` (the language of rules).
 
 pub mod decide;
 pub mod placement;
+pub mod rules;
 mod service;
 mod view;
 

@@ -19,6 +19,8 @@ use bristlecone_storage::state::keys::{self, Key, META_SLOT, SLOTS, Slot};
 use bristlecone_storage::state::{Batch, Direction, Op, Read};
 use prost::Message;
 
+use super::rules;
+
 #[derive(Debug, Clone, Default)]
 pub struct MetaView {
     /// Index of the meta group's last applied entry.
@@ -191,6 +193,7 @@ impl NamespaceEntry {
             bad_binaries: record.bad_binaries.keys().cloned().collect::<BTreeSet<_>>(),
             search_attributes: record.search_attributes.clone(),
             retention: duration_nanos(record.retention.as_ref()),
+            rules: record.workflow_rules.values().filter_map(rules::read).collect(),
         };
         Self { record, for_machine }
     }

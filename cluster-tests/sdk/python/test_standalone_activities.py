@@ -4,16 +4,18 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import ActivityIdConflictPolicy, PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import RateLimit, TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DeleteActivityExecutionRequest,
     DescribeActivityExecutionRequest,
     DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
+    StartActivityExecutionRequest,
     UpdateTaskQueueConfigRequest,
 )
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import ActivityType, Callback, Link, OnConflictOptions, WorkflowExecution
 from temporalio.client import ActivityExecutionStatus, ActivityFailureError
 from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy, Priority, RetryPolicy
 from temporalio.exceptions import ActivityAlreadyStartedError, ApplicationError, TerminatedError, TimeoutError
@@ -102,6 +104,46 @@ async def test_ids_and_policies(client, worker, name):
     with pytest.raises(ActivityAlreadyStartedError):
         await start(client, activities.greet, "x", name=name, id_reuse_policy=ActivityIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
     assert (await first.describe()).status == ActivityExecutionStatus.TERMINATED
+
+
+async def test_what_a_second_start_attaches(client, clients, name):
+    """Nobody works: the first run stays open, and a request that is attached finds it, on any node."""
+
+    def begin(through, request_id, **options):
+        request = StartActivityExecutionRequest(
+            namespace=client.namespace,
+            request_id=request_id,
+            activity_id=name,
+            activity_type=ActivityType(name="greet"),
+            task_queue=TaskQueue(name=name),
+            start_to_close_timeout=Duration(seconds=10),
+            **options,
+        )
+        return through.workflow_service.start_activity_execution(request)
+
+    use = dict(id_conflict_policy=ActivityIdConflictPolicy.ACTIVITY_ID_CONFLICT_POLICY_USE_EXISTING)
+    first = await begin(client, "first")
+    link = Link(batch_job=Link.BatchJob(job_id="job"))
+    attach = OnConflictOptions(attach_request_id=True, attach_links=True)
+    second = await begin(client, "second", links=[link], on_conflict_options=attach, **use)
+    assert (first.started, second.started, second.run_id) == (True, False, first.run_id)
+    assert (await begin(clients[0], "second")).run_id == first.run_id
+    request = DescribeActivityExecutionRequest(namespace=client.namespace, activity_id=name)
+    assert list((await clients[2].workflow_service.describe_activity_execution(request)).info.links) == [link]
+    refusals = {
+        "ALREADY_EXISTS activity execution already started": begin(client, "third"),
+        "INVALID_ARGUMENT attaching request ID is required for attaching completion callbacks": begin(
+            client, "third", on_conflict_options=OnConflictOptions(attach_completion_callbacks=True), **use
+        ),
+        "INVALID_ARGUMENT invalid url: url does not match any configured callback address: http://localhost/done": begin(
+            client, "third", completion_callbacks=[Callback(nexus=Callback.Nexus(url="http://localhost/done"))]
+        ),
+    }
+    for words, call in refusals.items():
+        with pytest.raises(RPCError) as refused:
+            await call
+        assert f"{refused.value.status.name} {refused.value.message}" == words
+    await client.get_activity_handle(name).terminate()
 
 
 async def test_listings_tell_activities_from_workflows(client, worker, name):

@@ -16,6 +16,7 @@ pub async fn handle(
 ) -> Result<StartActivityExecutionResponse> {
     edge.check_standalone_activities(&request.namespace)?;
     let namespace = edge.open_namespace(&request.namespace)?;
+    check::callbacks(&request.completion_callbacks)?;
     if !request.completion_callbacks.is_empty() {
         return Err(reply::invalid_argument("completion callbacks of standalone activities are not supported"));
     }

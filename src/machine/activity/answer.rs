@@ -136,11 +136,9 @@ pub(super) fn end_failed(
     worker_version: Option<&WorkerVersionStamp>,
 ) {
     let Found { run_id, activity } = found;
-    let retry_state = match retry::decide(activity, failure.as_ref(), draft.now()) {
-        retry::Decision::Close(state) => state,
-        retry::Decision::Retry(interval) => {
-            return retry::next_attempt(draft, run_id, activity.scheduled_event_id, failure.as_ref(), interval);
-        }
+    let retry_state = match retry::follow(draft, run_id, activity, failure.as_ref()) {
+        Ok(()) => return,
+        Err(state) => state,
     };
     close_failed(draft, found, failure, retry_state, identity, worker_version);
 }

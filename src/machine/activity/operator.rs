@@ -247,6 +247,7 @@ fn go_on(activity: &mut record::Activity) {
     activity.paused_time = None;
     activity.paused_by.clear();
     activity.pause_reason.clear();
+    activity.paused_by_rule.clear();
     activity.stamp = activity.stamp.wrapping_add(1);
 }
 

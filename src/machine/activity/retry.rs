@@ -6,19 +6,39 @@ use bristlecone_proto::temporal::api::failure::v1::Failure;
 use bristlecone_proto::temporal::api::failure::v1::failure::FailureInfo;
 
 use crate::draft::Draft;
-use crate::retry;
 use crate::stamp::{UnixNanos, duration, duration_nanos, nanos, timestamp};
 use crate::validate::failure;
+use crate::{retry, rules};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
+enum Decision {
     /// Another attempt after so many nanoseconds; `None`: when an operator lets it go on.
     Retry(Option<i64>),
     Close(RetryState),
 }
 
+/// Puts the activity back for its next attempt after this failure, paused if a rule of the namespace says so; or says
+/// why there is none. The transition must have begun.
+pub(super) fn follow(
+    draft: &mut Draft<'_>,
+    run_id: &str,
+    activity: &record::Activity,
+    failure: Option<&Failure>,
+) -> Result<(), RetryState> {
+    let id = activity.scheduled_event_id;
+    let rule = rules::pauses(draft, run_id, activity);
+    match decide(activity, activity.paused || rule.is_some(), failure, draft.now()) {
+        Decision::Close(state) => return Err(state),
+        Decision::Retry(interval) => next_attempt(draft, run_id, id, failure, interval),
+    }
+    if let Some(rule) = rule {
+        rules::pause(draft, run_id, id, rule);
+    }
+    Ok(())
+}
+
 /// Whether the activity is tried again after this failure.
-pub(super) fn decide(activity: &record::Activity, failure: Option<&Failure>, now: UnixNanos) -> Decision {
+fn decide(activity: &record::Activity, paused: bool, failure: Option<&Failure>, now: UnixNanos) -> Decision {
     let Some(policy) = &activity.retry_policy else { return Decision::Close(RetryState::RetryPolicyNotSet) };
     if activity.cancel_requested {
         return Decision::Close(RetryState::CancelRequested);
@@ -29,7 +49,7 @@ pub(super) fn decide(activity: &record::Activity, failure: Option<&Failure>, now
     if !retry::is_retryable(failure, &policy.non_retryable_error_types) {
         return Decision::Close(RetryState::NonRetryableFailure);
     }
-    if activity.paused {
+    if paused {
         return Decision::Retry(None);
     }
     match retry::backoff(now, activity.attempt, policy, expiration(activity), failure, true) {
@@ -38,8 +58,7 @@ pub(super) fn decide(activity: &record::Activity, failure: Option<&Failure>, now
     }
 }
 
-/// Puts the activity back for its next attempt. The transition must have begun.
-pub(super) fn next_attempt(
+fn next_attempt(
     draft: &mut Draft<'_>,
     run_id: &str,
     scheduled_event_id: i64,
@@ -119,7 +138,7 @@ mod tests {
     #[test]
     fn a_failure_is_tried_again_until_something_forbids_it() {
         let failure = application(None);
-        let decide = |activity: &record::Activity, now| decide(activity, Some(&failure), now);
+        let decide = |activity: &record::Activity, now| decide(activity, activity.paused, Some(&failure), now);
         assert_eq!(decide(&activity(), 0), Decision::Retry(Some(SECOND)));
         assert_eq!(
             decide(&record::Activity { retry_policy: None, ..activity() }, 0),
@@ -144,12 +163,14 @@ mod tests {
             (TimeoutType::ScheduleToStart, Decision::Close(RetryState::Timeout)),
             (TimeoutType::ScheduleToClose, Decision::Close(RetryState::Timeout)),
         ] {
-            assert_eq!(decide(&activity(), Some(&timeout(timeout_type)), 0), decision, "{timeout_type:?}");
+            let decided = decide(&activity(), false, Some(&timeout(timeout_type)), 0);
+            assert_eq!(decided, decision, "{timeout_type:?}");
         }
     }
 
     #[test]
     fn a_delay_may_be_longer_than_the_greatest_interval() {
-        assert_eq!(decide(&activity(), Some(&application(Some(500 * SECOND))), 0), Decision::Retry(Some(500 * SECOND)));
+        let late = application(Some(500 * SECOND));
+        assert_eq!(decide(&activity(), false, Some(&late), 0), Decision::Retry(Some(500 * SECOND)));
     }
 }

@@ -13,10 +13,11 @@ use bristlecone_proto::temporal::api::history::v1::history_event::Attributes;
 use super::is_started;
 use crate::draft::Draft;
 use crate::stamp::timestamp;
-use crate::{Step, reply, standalone, tasks};
+use crate::{Step, reply, rules, standalone, tasks};
 
 /// Claims the offered attempt for a poll. A claim repeated with the poll's request id is answered again;
-/// any other claim of a started attempt is refused, and the broker drops the task.
+/// any other claim of a started attempt is refused, and the broker drops the task. So it does when a rule of the
+/// namespace pauses the activity instead.
 pub(crate) fn start_activity(mut draft: Draft<'_>, input: &StartActivity) -> Step {
     let Some(poll) = &input.poll else { return draft.reject(reply::invalid_argument("Request is nil.")) };
     let (run_id, id) = (&input.run_id, input.scheduled_event_id);
@@ -32,6 +33,9 @@ pub(crate) fn start_activity(mut draft: Draft<'_>, input: &StartActivity) -> Ste
         Ok(Claim::New) => {}
     }
     draft.begin_transition(run_id);
+    if rules::paused(&mut draft, run_id, id) {
+        return draft.finish(reply::rejected(stale()));
+    }
     take(&mut draft, run_id, id, poll);
     match started(&draft, run_id, id, None) {
         Some(answer) => draft.finish(reply::of(ReplyKind::ActivityStarted(answer.into()))),
@@ -57,13 +61,17 @@ fn claim(draft: &Draft<'_>, input: &StartActivity, poll: &Poll) -> Result<Claim,
     }
     let current = activity.offered && activity.attempt == input.attempt && activity.stamp == input.stamp;
     if !current || activity.paused || run.is_paused() {
-        return Err(reply::not_found("Activity task rejected; stamp has changed."));
+        return Err(stale());
     }
     Ok(Claim::New)
 }
 
+fn stale() -> Rejection {
+    reply::not_found("Activity task rejected; stamp has changed.")
+}
+
 /// Starts an activity that was scheduled in this very step, for the worker that scheduled it; `None` when
-/// it is not pending any more. The transition must have begun.
+/// it is not pending any more, or paused by a rule. The transition must have begun.
 pub(crate) fn start_eagerly(
     draft: &mut Draft<'_>,
     run_id: &str,
@@ -79,6 +87,9 @@ pub(crate) fn start_eagerly(
         Attributes::ActivityTaskScheduledEventAttributes(scheduled) => scheduled.clone(),
         _ => return None,
     };
+    if rules::paused(draft, run_id, scheduled_event_id) {
+        return None;
+    }
     let request_id = draft.new_id();
     let poll = Poll { request_id, identity: identity.into(), ..Poll::default() };
     take(draft, run_id, scheduled_event_id, &poll);

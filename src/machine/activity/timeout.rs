@@ -14,8 +14,8 @@ use prost_types::{Duration, Timestamp};
 use super::{add_started, is_started, retry};
 use crate::draft::Draft;
 use crate::stamp::{UnixNanos, duration_nanos, nanos};
-use crate::standalone;
 use crate::validate::failure;
+use crate::{rules, standalone};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -49,6 +49,9 @@ pub(crate) fn wake(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64)
 }
 
 fn offer(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64) {
+    if rules::paused(draft, run_id, scheduled_event_id) {
+        return;
+    }
     if let Some(activity) = draft.run_mut(run_id).activities.get_mut(&scheduled_event_id) {
         activity.offered = true;
     }
@@ -57,11 +60,9 @@ fn offer(draft: &mut Draft<'_>, run_id: &str, scheduled_event_id: i64) {
 fn time_out(draft: &mut Draft<'_>, run_id: &str, activity: &record::Activity, timeout_type: TimeoutType) {
     let name = crate::command::camel(timeout_type.as_str_name().trim_start_matches("TIMEOUT_TYPE_"));
     let timeout = failure::timeout(format!("activity {name} timeout"), timeout_type);
-    let retry_state = match retry::decide(activity, Some(&timeout), draft.now()) {
-        retry::Decision::Retry(interval) => {
-            return retry::next_attempt(draft, run_id, activity.scheduled_event_id, Some(&timeout), interval);
-        }
-        retry::Decision::Close(state) => state,
+    let retry_state = match retry::follow(draft, run_id, activity, Some(&timeout)) {
+        Ok(()) => return,
+        Err(state) => state,
     };
     let out_of_time = retry_state == RetryState::Timeout && timeout_type != TimeoutType::ScheduleToStart;
     // Who started the activity alone is told the timeout itself: what the attempts came to is described.

@@ -12,7 +12,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeActivityExecutionRequest, DescribeActivityExecutionResponse,
 };
 
-use super::{SCHEDULED_EVENT_ID, find, type_of};
+use super::{SCHEDULED_EVENT_ID, attach, find, type_of};
 use crate::chain::Run;
 use crate::describe::{activity_state, retry_interval};
 use crate::draft::Draft;
@@ -97,7 +97,7 @@ fn info(chain: &ChainId, run: &Run, now: UnixNanos) -> ActivityExecutionInfo {
         header: run.started.header.clone(),
         user_metadata: run.user_metadata.as_deref().cloned(),
         canceled_reason: known.cancel_reason.clone(),
-        links: run.links.to_vec(),
+        links: run.links.iter().chain(attach::links(run)).cloned().collect(),
         total_heartbeat_count: known.heartbeats,
         start_delay: known.start_delay,
         execution_time: Some(timestamp(first)),

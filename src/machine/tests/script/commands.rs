@@ -15,12 +15,14 @@
 //! | `take-activity q as=a1`, `undo-activity a1` | a poll takes the activity task of a queue |
 //! | `activity-complete a1`, `activity-fail a1`, `activity-cancel a1`, `heartbeat a1` | the worker answers; `activity=` instead of the poll: by id |
 //! | `pause-activity activity=1`, `unpause-activity`, `reset-activity`, `activity-options mask=heartbeatTimeout` | an operator; `type=` instead of `activity=` |
+//! | `rule slow type=Work`, `no-rule slow` | an operator makes a workflow rule, and removes it (`rules.rs`) |
 //! | `pause`, `unpause`, `options mask=priority priority=1` | an operator, of the whole workflow; `pin=name.build` or `auto-upgrade` for the mask `versioning_override` |
 //! | `start-standalone standalone=a`, `describe-standalone`, `cancel-standalone`, `terminate-standalone`, `delete-standalone` | clients of standalone activities (`standalone.rs`) |
 //! | `deliver` | delivers outbox rows and their answers until none is left |
 //! | `deliver-only wf`, `answer-only`, `forget` | delivers the oldest row of a chain (`to=`: to that one); hands its answer back; tells the receiver that the row is gone |
 
 mod clients;
+mod rules;
 mod schedules;
 mod standalone;
 mod worker;
@@ -71,6 +73,10 @@ impl Commands {
                 "forgotten\n".into()
             }
             "limit" => self.limit(line),
+            "rule" | "no-rule" => {
+                self.rule(line);
+                "set\n".into()
+            }
             "patience" => {
                 let nanos = span(line.what()).unwrap_or_else(|| panic!("{script}: no time: {line:?}"));
                 self.shell.caller_timeout_ms = (nanos / 1_000_000) as u64;

@@ -161,6 +161,9 @@ fn row_lines(row: &Row) -> Vec<String> {
                 if a.paused {
                     line.push_str(" paused");
                 }
+                if !a.paused_by_rule.is_empty() {
+                    line.push_str(&format!(" by {}", a.paused_by_rule));
+                }
                 if a.reset_requested {
                     line.push_str(" reset");
                 }

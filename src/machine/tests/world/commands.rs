@@ -1,5 +1,6 @@
 //! Requests and commands as workers and clients send them.
 
+use bristlecone_machine::rules::{Compare, Condition, Field, Is, Rule};
 use bristlecone_machine::stamp::duration;
 use bristlecone_proto::chain::input::Kind;
 use bristlecone_proto::temporal::api::command::v1::command::Attributes;
@@ -80,6 +81,27 @@ pub fn operate(execution: WorkflowExecution, what: u8) -> Kind {
             ..ResetActivityRequest::default()
         }),
     }
+}
+
+/// A rule that pauses activities: all, or those that have failed before, or those of one workflow.
+pub fn rule(what: u8) -> Option<Rule> {
+    let test = |field, is| Condition::Test(field, is);
+    let attempts = |least| test(Field::Attempts, Is::Number(Compare::GreaterEqual, least));
+    let (workflow, activity) = match what {
+        0 => (None, attempts(1)),
+        1 => (None, attempts(2)),
+        2 => (Some(test(Field::WorkflowId, Is::Text(Compare::Equal, name(0)))), attempts(1)),
+        _ => return None,
+    };
+    Some(Rule {
+        id: "rule".into(),
+        identity: String::new(),
+        description: String::new(),
+        expires: None,
+        pauses: true,
+        workflow,
+        activity,
+    })
 }
 
 pub fn pause_workflow(workflow_id: String) -> Kind {

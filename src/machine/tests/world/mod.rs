@@ -106,6 +106,7 @@ impl World {
             Op::Operate { workflow, what } => {
                 self.send(&name(*workflow), commands::operate(execution(*workflow), *what));
             }
+            Op::Rule { what } => self.shell.namespace.rules = commands::rule(*what).into_iter().collect(),
             Op::PollWorkflow { which, again } => {
                 if let Some((workflow, key, task)) = pick(&self.waiting(TaskKind::Workflow), *which).cloned() {
                     self.poll_workflow(&workflow, &key, &task, *again);
@@ -527,6 +528,7 @@ impl World {
     /// Workers answer everything, messages arrive, time passes: then nothing is left to be done.
     pub fn quiesce(&mut self) {
         const ROUNDS_MAX: usize = 400;
+        self.shell.namespace.rules.clear();
         for _ in 0..ROUNDS_MAX {
             if !self.settle() && !self.has_deadline() {
                 histories::check(&self.shell);

@@ -55,6 +55,10 @@ pub enum Op {
         workflow: u8,
         what: u8,
     },
+    /// An operator makes or changes the namespace's rule, or removes it.
+    Rule {
+        what: u8,
+    },
     /// Takes the `which`-th waiting workflow task; `again`: with the last poll's request id.
     PollWorkflow {
         which: u8,
@@ -198,6 +202,7 @@ fn op() -> impl Strategy<Value = Op> {
             Op::Reset { workflow, point, request, former }
         }),
         5 => (id(), 0..17_u8).prop_map(|(workflow, what)| Op::Operate { workflow, what }),
+        2 => (0..6_u8).prop_map(|what| Op::Rule { what }),
         8 => (any::<u8>(), prop::bool::weighted(0.1)).prop_map(|(which, again)| Op::PollWorkflow { which, again }),
         10 => complete(),
         30 => work(),

@@ -332,7 +332,7 @@ fn conflict(name: &str) -> WorkflowIdConflictPolicy {
     }
 }
 
-fn links(line: &Line) -> Vec<Link> {
+pub fn links(line: &Line) -> Vec<Link> {
     let job = line.value("link").map(|id| link::BatchJob { job_id: id.into() });
     job.map(|job| Link { variant: Some(link::Variant::BatchJob(job)) }).into_iter().collect()
 }

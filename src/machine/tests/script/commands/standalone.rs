@@ -3,7 +3,7 @@
 
 use bristlecone_machine::standalone;
 use bristlecone_proto::chain::input::Kind;
-use bristlecone_proto::temporal::api::common::v1::{ActivityType, Priority};
+use bristlecone_proto::temporal::api::common::v1::{ActivityType, OnConflictOptions, Priority};
 use bristlecone_proto::temporal::api::enums::v1::{ActivityIdConflictPolicy, ActivityIdReusePolicy};
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
@@ -11,7 +11,7 @@ use bristlecone_proto::temporal::api::workflowservice::v1::{
     StartActivityExecutionRequest, TerminateActivityExecutionRequest,
 };
 
-use super::clients::retry_policy;
+use super::clients::{links, retry_policy};
 use super::{Commands, Line, duration, payloads};
 
 /// The chain that a command is about.
@@ -82,6 +82,12 @@ impl Commands {
             id_conflict_policy: conflict.into(),
             priority: line.number("priority").map(|key| Priority { priority_key: key as i32, ..Priority::default() }),
             start_delay: duration(line.nanos("delay")),
+            links: links(line),
+            on_conflict_options: line.value("attach").map(|what| OnConflictOptions {
+                attach_request_id: what.contains("request"),
+                attach_completion_callbacks: what.contains("callbacks"),
+                attach_links: what.contains("links"),
+            }),
             ..StartActivityExecutionRequest::default()
         }
     }
