@@ -1,5 +1,6 @@
 //! The API without an SDK: single calls whose request ids are known, and histories byte by byte.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -10,8 +11,9 @@ use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use bristlecone_proto::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use bristlecone_proto::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
-    DescribeNamespaceRequest, DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest,
-    ListWorkflowExecutionsRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    CountWorkflowExecutionsRequest, DescribeNamespaceRequest, DescribeWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest, SignalWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -102,16 +104,17 @@ impl Api {
         input: &impl Serialize,
         request_id: &str,
     ) -> Result<String, Status> {
-        let request = StartWorkflowExecutionRequest {
-            namespace: NAMESPACE.to_string(),
-            workflow_id: workflow_id.to_string(),
-            workflow_type: Some(WorkflowType { name: workflow_type.to_string() }),
-            task_queue: Some(TaskQueue { name: queue.to_string(), ..Default::default() }),
-            input: Some(payloads(input)),
-            request_id: request_id.to_string(),
-            identity: "cluster-tests".to_string(),
-            ..Default::default()
-        };
+        self.start_with(start_request(workflow_id, workflow_type, queue, input, request_id)).await
+    }
+
+    /// Starts a workflow that nobody works on and that times out after so long; its run id.
+    pub async fn start_timed(&self, workflow_id: &str, time: Duration) -> Result<String, Status> {
+        let time = prost_types::Duration::try_from(time).expect("not as long as that");
+        let request = start_request(workflow_id, "W", "nobody-polls-this", &(), workflow_id);
+        self.start_with(StartWorkflowExecutionRequest { workflow_run_timeout: Some(time), ..request }).await
+    }
+
+    async fn start_with(&self, request: StartWorkflowExecutionRequest) -> Result<String, Status> {
         let start = |mut client: WorkflowServiceClient<Channel>, request| async move {
             client.start_workflow_execution(request).await
         };
@@ -183,6 +186,15 @@ impl Api {
         }
     }
 
+    /// How many executions match a filter.
+    pub async fn count(&self, query: &str) -> Result<i64, Status> {
+        let request = CountWorkflowExecutionsRequest { namespace: NAMESPACE.to_string(), query: query.to_string() };
+        let count = |mut client: WorkflowServiceClient<Channel>, request| async move {
+            client.count_workflow_executions(request).await
+        };
+        Ok(self.call(request, count).await?.count)
+    }
+
     /// All executions that match a filter.
     pub async fn list(&self, query: &str) -> Result<Vec<WorkflowExecutionInfo>, Status> {
         let mut found = Vec::new();
@@ -207,6 +219,25 @@ impl Api {
     }
 }
 
+fn start_request(
+    workflow_id: &str,
+    workflow_type: &str,
+    queue: &str,
+    input: &impl Serialize,
+    request_id: &str,
+) -> StartWorkflowExecutionRequest {
+    StartWorkflowExecutionRequest {
+        namespace: NAMESPACE.to_string(),
+        workflow_id: workflow_id.to_string(),
+        workflow_type: Some(WorkflowType { name: workflow_type.to_string() }),
+        task_queue: Some(TaskQueue { name: queue.to_string(), ..Default::default() }),
+        input: Some(payloads(input)),
+        request_id: request_id.to_string(),
+        identity: "cluster-tests".to_string(),
+        ..Default::default()
+    }
+}
+
 /// What a run returned, by its closing event.
 pub fn result<T: DeserializeOwned>(closing: &HistoryEvent) -> anyhow::Result<T> {
     let Some(Attributes::WorkflowExecutionCompletedEventAttributes(completed)) = &closing.attributes else {
@@ -216,7 +247,8 @@ pub fn result<T: DeserializeOwned>(closing: &HistoryEvent) -> anyhow::Result<T> 
     Ok(serde_json::from_slice(&payload.data)?)
 }
 
-/// Checks what every history must be: events 1 to n without a hole, of which the first starts and only the last closes.
+/// Checks what every history must be: events 1 to n without a hole, of which the first starts and only the last closes,
+/// and no task that was completed twice.
 ///
 /// # Errors
 /// It is not; says where.
@@ -244,7 +276,20 @@ pub fn check_history(events: &[HistoryEvent]) -> anyhow::Result<()> {
     let closing = events.iter().filter(|event| closes(event)).count();
     ensure!(closing <= 1, "it closes {closing} times");
     ensure!(closing == 0 || events.last().is_some_and(closes), "it goes on after its end");
+    let mut done = BTreeSet::new();
+    for scheduled in events.iter().filter_map(task_done) {
+        ensure!(done.insert(scheduled), "the task that event {scheduled} scheduled was completed twice");
+    }
     Ok(())
+}
+
+/// The event that scheduled the task whose completion this event is.
+fn task_done(event: &HistoryEvent) -> Option<i64> {
+    match event.attributes.as_ref()? {
+        Attributes::WorkflowTaskCompletedEventAttributes(done) => Some(done.scheduled_event_id),
+        Attributes::ActivityTaskCompletedEventAttributes(done) => Some(done.scheduled_event_id),
+        _ => None,
+    }
 }
 
 async fn get_history(

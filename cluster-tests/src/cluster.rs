@@ -60,8 +60,7 @@ impl Cluster {
     }
 
     pub fn add_at(&mut self, place: Place) -> usize {
-        let seeds: Vec<String> = self.nodes.iter().map(|node| node.place.internal.clone()).collect();
-        let becomes = if seeds.is_empty() { Becomes::Founder } else { Becomes::Member { seeds } };
+        let becomes = self.next_becomes();
         let number = self.create(place, becomes);
         self.node(number).start().expect("the program starts");
         number
@@ -73,6 +72,26 @@ impl Cluster {
         let name = format!("n{number}");
         self.nodes.push(Node::new(self.dir.join(&name), name, place, becomes));
         number
+    }
+
+    /// Nodes of this machine that are not started yet: the first will found the cluster, the others join.
+    pub fn unstarted(name: &str, count: usize) -> Self {
+        let mut cluster = Self::empty(name);
+        for _ in 0..count {
+            let becomes = cluster.next_becomes();
+            cluster.create(Place::local(), becomes);
+        }
+        cluster
+    }
+
+    fn next_becomes(&self) -> Becomes {
+        let seeds: Vec<String> = self.nodes.iter().map(|node| node.place.internal.clone()).collect();
+        if seeds.is_empty() { Becomes::Founder } else { Becomes::Member { seeds } }
+    }
+
+    /// The most memory that one of them uses, in MiB.
+    pub fn memory(&self) -> u64 {
+        self.nodes.iter().filter_map(Node::memory).max().unwrap_or_default()
     }
 
     pub fn node(&mut self, number: usize) -> &mut Node {

@@ -5,7 +5,8 @@
 //! wait.rs     waiting for conditions, with a bound                           network.rs  nodes in network namespaces, to cut
 //! api.rs      the API without an SDK: histories as bytes, single calls       worker.rs   SDK workers and clients
 //! load.rs     work under way, and the record of what was acknowledged        probe.rs    how long shards do not answer
-//! work/       workflows and activities
+//! relay.rs    requests that come twice, or late                          skew.rs     wall clocks of nodes that are off
+//! limits.rs   processor time and disks that are short                    work/       workflows and activities
 //! ```
 //!
 //! # Contract
@@ -19,11 +20,14 @@
 
 pub mod api;
 pub mod cluster;
+pub mod limits;
 pub mod load;
 pub mod network;
 pub mod node;
 pub mod probe;
+pub mod relay;
 pub mod sim;
+pub mod skew;
 pub mod wait;
 pub mod work;
 pub mod worker;

@@ -56,13 +56,15 @@ pub struct Node {
     becomes: Becomes,
     /// Further flags.
     pub flags: Vec<String>,
+    /// What its environment has beside ours.
+    pub environment: Vec<(String, PathBuf)>,
     process: Option<Child>,
 }
 
 impl Node {
     pub fn new(dir: PathBuf, name: String, place: Place, becomes: Becomes) -> Self {
         let data_dir = dir.join("data");
-        Self { place, name, dir, data_dir, becomes, flags: Vec::new(), process: None }
+        Self { place, name, dir, data_dir, becomes, flags: Vec::new(), environment: Vec::new(), process: None }
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -136,6 +138,7 @@ impl Node {
         if let Ok(level) = std::env::var("BRISTLECONE_LOG_LEVEL") {
             command.env("BRISTLECONE_LOG_LEVEL", level);
         }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 
@@ -180,6 +183,13 @@ impl Node {
     /// The process, while there is one.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Child::id)
+    }
+
+    /// What the process has in memory, in MiB.
+    pub fn memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(resident.trim().trim_end_matches(" kB").parse::<u64>().ok()? >> 10)
     }
 
     /// SIGSTOP: the process hangs, its connections stay.

@@ -1,4 +1,4 @@
-//! How long shards do not answer: one writer per shard, as fast as it is answered.
+//! How long shards do not answer, and how soon they do: one writer per shard, as fast as it is answered.
 //!
 //! # Contract
 //! A probe signals a workflow of its shard again and again; each signal is repeated, with its request id, until it
@@ -25,6 +25,8 @@ const STEADY_TIME: Duration = Duration::from_millis(600);
 const PAUSE: Duration = Duration::from_millis(10);
 const ATTEMPT_TIME: Duration = Duration::from_millis(400);
 const CALL_TIME: Duration = Duration::from_secs(60);
+/// Times of answers that are kept between two looks.
+const TIMES_MAX: usize = 200_000;
 
 /// Probes of all shards.
 #[derive(Debug)]
@@ -41,30 +43,47 @@ struct Written {
     signals: u32,
 }
 
-/// When a shard last answered, and the longest time that it did not.
 #[derive(Debug)]
-struct Gap(Mutex<(Instant, Duration)>);
+struct Gap(Mutex<Answers>);
+
+/// How a shard answers.
+#[derive(Debug)]
+struct Answers {
+    last: Instant,
+    /// The longest time without an answer.
+    longest: Duration,
+    /// How long each call took.
+    times: Vec<Duration>,
+}
 
 impl Gap {
     fn new() -> Self {
-        Self(Mutex::new((Instant::now(), Duration::ZERO)))
+        Self(Mutex::new(Answers { last: Instant::now(), longest: Duration::ZERO, times: Vec::new() }))
     }
 
-    fn answered(&self) {
+    fn answered(&self, asked: Instant) {
         let mut gap = self.0.lock().expect("no probe panics here");
         let now = Instant::now();
-        *gap = (now, gap.1.max(now - gap.0));
+        gap.longest = gap.longest.max(now - gap.last);
+        gap.last = now;
+        if gap.times.len() < TIMES_MAX {
+            gap.times.push(now - asked);
+        }
     }
 
     fn silent(&self) -> Duration {
-        self.0.lock().expect("no probe panics here").0.elapsed()
+        self.0.lock().expect("no probe panics here").last.elapsed()
     }
 
     fn take(&self) -> Duration {
         let mut gap = self.0.lock().expect("no probe panics here");
-        let worst = gap.1.max(gap.0.elapsed());
-        gap.1 = Duration::ZERO;
+        let worst = gap.longest.max(gap.last.elapsed());
+        gap.longest = Duration::ZERO;
         worst
+    }
+
+    fn take_times(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.0.lock().expect("no probe panics here").times)
     }
 }
 
@@ -92,6 +111,13 @@ impl Probes {
     /// The longest time without an answer since this was last asked, by shard.
     pub fn take(&self) -> BTreeMap<u64, Duration> {
         self.gaps.iter().map(|(group, gap)| (*group, gap.take())).collect()
+    }
+
+    /// How long the calls took that were answered since this was last asked, the shortest first.
+    pub fn take_times(&self) -> Vec<Duration> {
+        let mut times: Vec<Duration> = self.gaps.values().flat_map(|gap| gap.take_times()).collect();
+        times.sort();
+        times
     }
 
     /// Waits until every shard has answered steadily for a while: the cluster is well again.
@@ -132,15 +158,17 @@ async fn probe(api: Api, ids: Vec<String>, gap: Arc<Gap>, stop: Arc<AtomicBool>)
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        let mut asked = Instant::now();
         let started = api.start(&workflow_id, "Probe", "nobody-polls-this", &(), &workflow_id).await;
         started.expect("a probe's workflow starts");
-        gap.answered();
+        gap.answered(asked);
         let mut written = Written { workflow_id, signals: 0 };
         while written.signals < SIGNALS_MAX && !stop.load(Ordering::Relaxed) {
             let request_id = format!("{}-{}", written.workflow_id, written.signals);
+            asked = Instant::now();
             let signalled = api.signal(&written.workflow_id, "beat", &written.signals, &request_id).await;
             signalled.expect("a probe's signal arrives");
-            gap.answered();
+            gap.answered(asked);
             written.signals += 1;
             tokio::time::sleep(PAUSE).await;
         }

@@ -1,4 +1,5 @@
-//! A leader that is cut off from the rest, in both directions or in one, while clients still reach it.
+//! Nodes that are cut off from the rest, in both directions or in one, again and again or in part, while clients still
+//! reach them.
 
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use bristlecone_cluster_tests::cluster::shard_of;
 use bristlecone_cluster_tests::network::Network;
 use bristlecone_cluster_tests::wait::pass;
 use bristlecone_cluster_tests::{Cluster, within};
+use rand::RngExt;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::{PROGRESS, Stage, WELL_AGAIN, rounds};
@@ -16,8 +19,19 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a node is mute.
 const MUTE: Duration = Duration::from_secs(6);
 
+/// How long a connection holds, and is cut, in turn.
+const FLAP_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
+/// How long is measured before.
+const BASELINE: Duration = Duration::from_secs(6);
+/// Of packets between nodes, and how late they are at most.
+const LOST: f64 = 0.05;
+const DOUBLED: f64 = 0.01;
+const LATE_MS: u32 = 20;
+/// How long one round of that is.
+const ROUGH_FOR: Duration = Duration::from_secs(12);
+
 /// A network, and a cluster at work in it; `None` where this machine has no such networks.
-async fn set(name: &str) -> Option<(Network, Stage)> {
+pub(super) async fn set(name: &str) -> Option<(Network, Stage)> {
     let network = match Network::new(3) {
         Ok(network) => network,
         Err(error) => {
@@ -93,4 +107,66 @@ async fn f5_a_leader_is_heard_by_nobody() {
         stage.recover().await;
     }
     stage.clear("F-5 a leader is heard by nobody", rounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f7_a_connection_flaps() {
+    let Some((network, mut stage)) = set("flaps").await else { return };
+    let rounds = rounds(3);
+    let before = stage.flow(BASELINE).await;
+    let terms = stage.terms().await;
+    let (done, begun) = (stage.load.done(), Instant::now());
+    let mut idle = 0;
+    stage.measure();
+    for round in 0..rounds {
+        let victim = 3 - round % 3;
+        let (apart, together) = {
+            let mut rng = rand::rng();
+            (rng.random_range(FLAP_MS), rng.random_range(FLAP_MS))
+        };
+        network.cut(victim);
+        pass(Duration::from_millis(apart)).await;
+        network.heal(victim);
+        let connected = stage.load.done();
+        pass(Duration::from_millis(together)).await;
+        idle += usize::from(stage.load.done() == connected);
+    }
+    let during = f64::from(stage.load.done() - done) / begun.elapsed().as_secs_f64();
+    let shards = stage.shards().await;
+    stage.note(&shards);
+    let elections = stage.terms().await - terms;
+    stage.recover().await;
+    stage.remarks.push(format!("before: {before}"));
+    stage.remarks.push(format!(
+        "under it: {during:.1} workflows/s, {:.0} % of that; {idle} of {rounds} connected spells without a completed \
+         workflow; {elections} elections",
+        during / before.workflows * 100.0
+    ));
+    stage.clear("F-7 a flapping cut", rounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f14_packets_are_lost_doubled_and_late() {
+    let Some((network, mut stage)) = set("rough").await else { return };
+    let rounds = rounds(1);
+    let before = stage.flow(BASELINE).await;
+    let terms = stage.terms().await;
+    let rough = match network.rough(LOST, DOUBLED, LATE_MS) {
+        Ok(rough) => rough,
+        Err(error) => {
+            println!("skipped: {error:#}");
+            return;
+        }
+    };
+    stage.measure();
+    let during = stage.flow(ROUGH_FOR * rounds as u32).await;
+    let shards = stage.shards().await;
+    stage.note(&shards);
+    let elections = stage.terms().await - terms;
+    let passed = rough.end();
+    stage.recover().await;
+    stage.remarks.push(format!("before: {before}"));
+    stage.remarks.push(format!("under it: {during}, {elections} elections; {passed}"));
+    assert!(during.workflows > 0.0, "nothing goes through");
+    stage.clear("F-14 5 % lost, 1 % twice, up to 20 ms late", rounds).await;
 }

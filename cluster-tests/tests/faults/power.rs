@@ -9,7 +9,6 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use bristlecone_cluster_tests::Cluster;
-use bristlecone_cluster_tests::node::{Becomes, Place};
 
 use super::{Stage, WELL_AGAIN, rounds};
 
@@ -22,10 +21,10 @@ for path in sys.argv[1:]:
     fcntl.ioctl(directory, 0x8004587D, struct.pack('I', 2))
 ";
 
-/// A file system whose power can go.
-struct Disk {
+/// A file system of its own, whose power can go.
+pub(super) struct Disk {
     image: PathBuf,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Disk {
@@ -54,6 +53,11 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // Whoever still has a file open keeps it until the end.
         drop(run("umount", &["-l".as_ref(), self.dir.as_ref()]));
+        // The cluster's own end could not remove what was mounted; after a failure it stays to be looked at.
+        if let (Some(node), false) = (self.dir.parent(), std::thread::panicking()) {
+            drop(fs::remove_dir_all(node));
+            drop(node.parent().map(fs::remove_dir));
+        }
     }
 }
 
@@ -63,21 +67,16 @@ fn run(program: &str, arguments: &[&Path]) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f3_the_power_of_all_nodes_goes() {
-    let mut cluster = Cluster::empty("power");
+/// Three nodes at work, each on a disk of its own; `None` where there are no such disks.
+pub(super) async fn on_disks(name: &str) -> Option<(Vec<Disk>, Stage)> {
+    let mut cluster = Cluster::unstarted(name, 3);
     let mut disks = Vec::new();
-    let mut seeds = Vec::new();
-    for _ in 0..3 {
-        let place = Place::local();
-        let becomes = if seeds.is_empty() { Becomes::Founder } else { Becomes::Member { seeds: seeds.clone() } };
-        seeds.push(place.internal.clone());
-        let number = cluster.create(place, becomes);
+    for number in cluster.numbers() {
         let disk = match Disk::new(cluster.node(number).dir.join("disk")) {
             Ok(disk) => disk,
             Err(error) => {
-                println!("skipped: no file system whose power can go: {error:#}");
-                return;
+                println!("skipped: no file systems of their own: {error:#}");
+                return None;
             }
         };
         cluster.node(number).set_data_dir(disk.dir.join("data"));
@@ -85,8 +84,13 @@ async fn f3_the_power_of_all_nodes_goes() {
         disks.push(disk);
     }
     cluster.wait_healthy().await;
+    Some((disks, Stage::at_work(name, cluster).await))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f3_the_power_of_all_nodes_goes() {
+    let Some((disks, mut stage)) = on_disks("power").await else { return };
     let rounds = rounds(3);
-    let mut stage = Stage::at_work("power", cluster).await;
     for _ in 0..rounds {
         let shards = stage.shards().await;
         stage.measure();
