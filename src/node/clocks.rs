@@ -51,6 +51,7 @@ pub struct Clocks {
 struct Heard {
     at: Instant,
     wall: i64,
+    leads_nothing: bool,
 }
 
 impl Heard {
@@ -110,13 +111,20 @@ impl Clocks {
         if readings.len() == READINGS_MAX {
             readings.pop_front();
         }
-        readings.push_back(Heard { at: Instant::now(), wall: reading.wall });
+        readings.push_back(Heard { at: Instant::now(), wall: reading.wall, leads_nothing: reading.leads_nothing });
     }
 
-    pub fn reading(&self) -> ClockReading {
+    /// `leads_nothing`: whether this node would hand leaderships over.
+    pub fn reading(&self, leads_nothing: bool) -> ClockReading {
         // Looked at twice a second, so that a slow drift is not taken for a step.
         self.wall();
-        ClockReading { wall: self.clock.wall() }
+        ClockReading { wall: self.clock.wall(), leads_nothing }
+    }
+
+    /// Whether the node said, when it was last heard, that it would hand leaderships over.
+    pub fn leads_nothing(&self, node_id: u64) -> bool {
+        let readings = self.readings.lock();
+        readings.get(&node_id).and_then(VecDeque::back).is_some_and(|heard| heard.leads_nothing)
     }
 
     /// How many members the cluster has, this node among them, by metadata that is recent.
@@ -198,17 +206,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_odd_one_out_notices_and_the_others_do_not() {
         let wrong = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
-        wrong.heard(2, ClockReading { wall: 0 });
-        wrong.heard(3, ClockReading { wall: SECOND / 10 });
+        wrong.heard(2, ClockReading { wall: 0, leads_nothing: false });
+        wrong.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false });
         assert_eq!(wrong.too_far(), Some(SECOND / 10 - 3_600 * SECOND));
         let right = Clocks::new(Arc::new(Fixed(0)));
-        right.heard(1, ClockReading { wall: 3_600 * SECOND });
-        right.heard(3, ClockReading { wall: SECOND / 10 });
+        right.heard(1, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
+        right.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false });
         assert_eq!(right.too_far(), None);
         // Alone, or with one other, nobody can be outvoted.
         let alone = Clocks::new(Arc::new(Fixed(0)));
         assert_eq!(alone.too_far(), None);
-        alone.heard(2, ClockReading { wall: 3_600 * SECOND });
+        alone.heard(2, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
         assert_eq!(alone.too_far(), None);
     }
 
@@ -216,16 +224,16 @@ mod tests {
     async fn readings_that_were_under_way_for_long_do_not_mislead() {
         let clocks = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
         for node in [2, 3] {
-            clocks.heard(node, ClockReading { wall: 3_600 * SECOND });
-            clocks.heard(node, ClockReading { wall: 3_597 * SECOND });
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false });
         }
         assert!(!clocks.is_good());
         clocks.set_members(3);
         assert!(!clocks.is_good());
         tokio::time::advance(Duration::from_millis(1)).await;
         for node in [2, 3] {
-            clocks.heard(node, ClockReading { wall: 3_600 * SECOND });
-            clocks.heard(node, ClockReading { wall: 3_597 * SECOND });
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false });
         }
         assert!(clocks.is_good());
         assert_eq!(clocks.too_far(), None);
@@ -257,15 +265,15 @@ mod tests {
         let (wall, clocks) = settable();
         clocks.set_members(3);
         tokio::time::advance(Duration::from_nanos(1)).await;
-        clocks.heard(2, ClockReading { wall: 0 });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
         assert_eq!(clocks.wall(), 0);
         assert!(clocks.is_good());
         // It goes an hour ahead, alone: the shards' time goes on as before, and back with the wall clock.
         wall.set(3_600 * SECOND);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(clocks.wall(), SECOND);
-        clocks.heard(2, ClockReading { wall: SECOND });
-        clocks.heard(3, ClockReading { wall: SECOND });
+        clocks.heard(2, ClockReading { wall: SECOND, leads_nothing: false });
+        clocks.heard(3, ClockReading { wall: SECOND, leads_nothing: false });
         assert_eq!(clocks.wall(), SECOND);
         assert!(!clocks.is_good());
         wall.set(SECOND + SECOND / 10);
@@ -274,8 +282,8 @@ mod tests {
         wall.set(7_200 * SECOND);
         assert_eq!(clocks.wall(), SECOND + SECOND / 10);
         tokio::time::advance(Duration::from_millis(500)).await;
-        clocks.heard(2, ClockReading { wall: 7_200 * SECOND });
-        clocks.heard(3, ClockReading { wall: 7_200 * SECOND });
+        clocks.heard(2, ClockReading { wall: 7_200 * SECOND, leads_nothing: false });
+        clocks.heard(3, ClockReading { wall: 7_200 * SECOND, leads_nothing: false });
         assert_eq!(clocks.wall(), 7_200 * SECOND);
     }
 
@@ -286,13 +294,13 @@ mod tests {
         wall.set(1_800 * SECOND);
         tokio::time::advance(Duration::from_secs(1)).await;
         // Of two that differ neither is the odd one out.
-        clocks.heard(2, ClockReading { wall: 0 });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
         assert_eq!(clocks.too_far(), None);
         assert!(!clocks.is_good() && !clocks.is_lonely());
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(clocks.is_lonely());
         wall.set(6 * SECOND);
-        clocks.heard(3, ClockReading { wall: 6 * SECOND });
+        clocks.heard(3, ClockReading { wall: 6 * SECOND, leads_nothing: false });
         assert!(clocks.is_good() && !clocks.is_lonely());
     }
 
@@ -301,7 +309,7 @@ mod tests {
         let (wall, clocks) = settable();
         clocks.set_members(3);
         tokio::time::advance(Duration::from_nanos(1)).await;
-        clocks.heard(3, ClockReading { wall: 0 });
+        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false });
         assert_eq!(clocks.wall(), 0);
         wall.set(1_800 * SECOND);
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -324,10 +332,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn old_readings_do_not_count() {
         let clocks = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
-        clocks.heard(2, ClockReading { wall: 0 });
-        clocks.heard(3, ClockReading { wall: 0 });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
+        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false });
         assert!(clocks.too_far().is_some());
         tokio::time::advance(FRESH).await;
         assert_eq!(clocks.too_far(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leads_nothing_says_so_and_takes_it_back() {
+        let clocks = Clocks::new(Arc::new(Fixed(SECOND)));
+        assert!(!clocks.leads_nothing(2));
+        for leads_nothing in [true, false] {
+            clocks.heard(2, ClockReading { wall: SECOND, leads_nothing });
+            assert_eq!(clocks.leads_nothing(2), leads_nothing);
+        }
     }
 }

@@ -59,8 +59,10 @@ async fn tell_time(cluster: Cluster) {
     let mut every = interval(clocks::EVERY);
     loop {
         every.tick().await;
-        for member in cluster.meta().present_members().filter(|member| member.node_id != parts.me) {
-            let reading = Notice { kind: Some(notice::Kind::Clock(parts.clocks.reading())) };
+        let view = cluster.meta();
+        let leads_nothing = why_not_to_lead(parts, &view).is_some();
+        for member in view.present_members().filter(|member| member.node_id != parts.me) {
+            let reading = Notice { kind: Some(notice::Kind::Clock(parts.clocks.reading(leads_nothing))) };
             // Who cannot be reached hears nothing: that is the point.
             drop(parts.peers.notify(member.node_id, reading));
         }
@@ -207,7 +209,7 @@ async fn keep_shard(
         return Ok(());
     }
     let status = group.status();
-    let fit = |node: &u64| status.voters.contains(node) && answering.contains(node) && *node != parts.me;
+    let fit = |node: &u64| status.voters.contains(node) && takes_leaderships(parts, answering, *node);
     let must_go = must_not_lead(parts, view) || !wanted.contains(&parts.me);
     let preferred = Some(shard.preferred_leader).filter(|node| fit(node));
     let target = match preferred {
@@ -235,7 +237,7 @@ async fn keep_meta(cluster: &Cluster, view: &MetaView, group: &Group, answering:
         return Ok(());
     }
     if must_not_lead(parts, view) || !voters.contains(&parts.me) {
-        let fit = |node: &u64| *node != parts.me && answering.contains(node);
+        let fit = |node: &u64| takes_leaderships(parts, answering, *node);
         let status = group.status();
         let target = status.voters.iter().copied().filter(fit).max_by_key(|node| matched(&status, *node));
         if let Some(to) = target {
@@ -304,18 +306,33 @@ fn is_near(status: &bristlecone_proto::node::GroupStatus, node: u64) -> bool {
     status.matched.contains_key(&node) && matched(status, node) + LAG_MAX >= status.last_index
 }
 
-/// Whether leaders have to leave this node: it drains or leaves, its disk is full, its clock is wrong.
+/// Whether another node would keep a leadership that it is given.
+fn takes_leaderships(parts: &Parts, answering: &BTreeSet<u64>, node: u64) -> bool {
+    node != parts.me && answering.contains(&node) && !parts.clocks.leads_nothing(node)
+}
+
+/// Whether leaders have to leave this node.
 fn must_not_lead(parts: &Parts, view: &MetaView) -> bool {
-    let active = view.member(parts.me).is_some_and(|member| member.state() == State::Active);
+    let reason = why_not_to_lead(parts, view);
+    if let Some(reason) = &reason {
+        tracing::warn!(reason, "leads nothing");
+    }
+    reason.is_some()
+}
+
+/// Its clock is wrong, its disk is full, it drains, leaves, or has only begun to join.
+fn why_not_to_lead(parts: &Parts, view: &MetaView) -> Option<String> {
     if let Some(offset) = parts.clocks.too_far() {
-        tracing::error!(offset_ms = offset / 1_000_000, "the wall clock is far from the others': leads nothing");
-        return true;
+        return Some(format!("the wall clock is {} ms away from the others'", offset / 1_000_000));
     }
     if parts.clocks.is_lonely() {
-        tracing::error!("no majority of the members agrees with the wall clock: leads nothing");
-        return true;
+        return Some("no majority of the members agrees with the wall clock".into());
     }
-    !active || parts.health.refuses_starts()
+    if parts.health.refuses_starts() {
+        return Some("the disk is nearly full".into());
+    }
+    let active = view.member(parts.me).is_some_and(|member| member.state() == State::Active);
+    (!active).then(|| "the node is no active member".into())
 }
 
 /// While this node leads the meta group: decides where replicas and leaders belong.
