@@ -192,17 +192,3 @@ async def test_a_closed_workflow_is_reset(client, worker, name):
     with pytest.raises(RPCError) as refused:
         await reset(client, handle, 999)
     assert refused.value.status == RPCStatusCode.INVALID_ARGUMENT
-
-
-async def test_a_history_too_large_to_be_copied(client, worker, name):
-    handle = await client.start_workflow(Account.run, id=name, task_queue=name)
-    for _ in range(18):
-        await handle.signal(Account.note, "x" * 1_900_000)
-        # Each in a workflow task of its own.
-        assert await handle.query(Account.balance) == 0
-    with pytest.raises(RPCError) as refused:
-        await reset(client, handle, (await completed_tasks(handle))[-1])
-    assert refused.value.status == RPCStatusCode.FAILED_PRECONDITION
-    assert "too large" in refused.value.message
-    # It goes on as if nothing had been asked.
-    assert await handle.execute_update(Account.deposit, 3) == 3
