@@ -40,6 +40,7 @@ pub(super) fn run(make: &dyn Fn() -> Box<dyn Subject>, cases: u32) {
     for check in [
         writes_are_read_back,
         scans_keep_to_their_range,
+        cursors_stay_within_their_bounds_and_as_they_were,
         pages_keep_to_their_limits,
         views_stay_as_they_were,
         a_write_is_whole_and_in_order,
@@ -149,6 +150,40 @@ fn scans_keep_to_their_range(subject: &mut dyn Subject) {
     assert!(!store.is_surely_empty(&range("b", "d")), "rows of before and after the flush");
     assert!(!store.is_surely_empty(&range("c", "d")), "a row that is on disk only");
     assert!(store.is_surely_empty(&range("e", "f")), "beyond all rows");
+}
+
+fn cursors_stay_within_their_bounds_and_as_they_were(subject: &mut dyn Subject) {
+    let store = subject.store();
+    write(store, &[("a", "1"), ("b", "2"), ("c", "3")]);
+    store.flush().expect("the flush succeeds");
+    write(store, &[("b\0", "4"), ("d", "5"), ("e", "6")]);
+    let check = |rows: &dyn Read| {
+        let mut cursor = rows.cursor(&range("b", "e")).expect("a cursor");
+        write(store, &[("c\0", "new"), ("c", "new")]);
+        let mut scan = |range: &KeyRange, direction: Direction, stop: usize| {
+            let mut shown = String::new();
+            let mut rows = 0;
+            let visited = cursor.scan(range, direction, &mut |key, value| {
+                shown.push_str(&format!("{}={} ", String::from_utf8_lossy(key), String::from_utf8_lossy(value)));
+                rows += 1;
+                if rows == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            visited.expect("the scan succeeds");
+            shown.replace('\0', "0").trim_end().to_owned()
+        };
+        assert_eq!(scan(&range("a", "z"), Direction::Forward, 9), "b=2 b0=4 c=3 d=5", "no more than its bounds");
+        assert_eq!(scan(&range("a", "z"), Direction::Reverse, 9), "d=5 c=3 b0=4 b=2");
+        assert_eq!(scan(&range("b", "d"), Direction::Reverse, 9), "c=3 b0=4 b=2", "without the range's end");
+        assert_eq!(scan(&range("c", "cc"), Direction::Reverse, 9), "c=3", "the end is no row");
+        assert_eq!(scan(&range("b", "d"), Direction::Forward, 1), "b=2", "back again, until the visitor breaks");
+        assert_eq!(scan(&range("b\0", "d"), Direction::Forward, 9), "b0=4 c=3");
+        assert_eq!(scan(&range("d", "b"), Direction::Forward, 9), "");
+        assert_eq!(scan(&range("e", "f"), Direction::Forward, 9), "", "outside");
+        write(store, &[("c", "3")]);
+    };
+    check(store);
+    store.write(&[batch(|batch| batch.delete(b"c\0"))]).expect("it is written");
+    check(&*store.view());
 }
 
 fn pages_keep_to_their_limits(subject: &mut dyn Subject) {

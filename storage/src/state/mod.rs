@@ -33,4 +33,4 @@ pub use hash::state_hash;
 pub use model::{ModelOptions, ModelStore};
 pub use range::KeyRange;
 pub use rocks::{RocksOptions, RocksStore};
-pub use store::{Direction, Limit, Page, Read, SnapshotFile, StateStore, Usage, View, Visitor};
+pub use store::{Cursor, Direction, Limit, Page, Read, SnapshotFile, StateStore, Usage, View, Visitor};

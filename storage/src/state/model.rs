@@ -24,7 +24,7 @@ use super::batch::{Batch, BatchBuilder, Op};
 use super::error::{Error, Result};
 use super::range::KeyRange;
 use super::snapshot::{self, Sink, damaged};
-use super::store::{Direction, Limit, Read, SnapshotFile, StateStore, Usage, View, Visitor};
+use super::store::{Cursor, Direction, Limit, Read, SnapshotFile, StateStore, Usage, View, Visitor};
 use crate::planted::{self, Bug};
 use crate::vfs::{Open, Vfs};
 
@@ -205,8 +205,7 @@ impl State {
 
 impl StateStore for ModelStore {
     fn view(&self) -> Box<dyn View + '_> {
-        let state = self.state.read();
-        Box::new(ModelView { store: self, rows: state.check_running().map(|()| state.visible.rows.clone()) })
+        Box::new(self.model_view())
     }
 
     fn write(&self, batches: &[Batch]) -> Result<()> {
@@ -281,6 +280,13 @@ impl StateStore for ModelStore {
     }
 }
 
+impl ModelStore {
+    fn model_view(&self) -> ModelView<'_> {
+        let state = self.state.read();
+        ModelView { store: self, rows: state.check_running().map(|()| state.visible.rows.clone()) }
+    }
+}
+
 impl Read for ModelStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         self.view().get(key)
@@ -292,6 +298,10 @@ impl Read for ModelStore {
 
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         self.view().scan(range, direction, visit)
+    }
+
+    fn cursor(&self, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(ModelCursor { view: self.model_view(), bounds: bounds.clone() }))
     }
 }
 
@@ -338,6 +348,23 @@ impl Read for ModelView<'_> {
                 return Ok(());
             }
         }
+    }
+
+    fn cursor(&self, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>> {
+        let view = ModelView { store: self.store, rows: self.rows.clone() };
+        Ok(Box::new(ModelCursor { view, bounds: bounds.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct ModelCursor<'s> {
+    view: ModelView<'s>,
+    bounds: KeyRange,
+}
+
+impl Cursor for ModelCursor<'_> {
+    fn scan(&mut self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
+        self.view.scan(&range.within(&self.bounds), direction, visit)
     }
 }
 

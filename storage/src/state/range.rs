@@ -41,6 +41,13 @@ impl KeyRange {
         &self.start[..] <= key && key < &self.end[..]
     }
 
+    /// The keys that both have.
+    pub fn within(&self, other: &Self) -> Self {
+        let start = (&self.start).max(&other.start).clone();
+        let end = (&self.end).min(&other.end).max(&start).clone();
+        Self { start, end }
+    }
+
     /// Whether every key of the other range is a key of this one.
     pub fn covers(&self, other: &Self) -> bool {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)

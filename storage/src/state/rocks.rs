@@ -35,7 +35,7 @@ use super::batch::{Batch, BatchBuilder, Op};
 use super::error::{Error, Result};
 use super::range::KeyRange;
 use super::snapshot;
-use super::store::{Direction, Read, SnapshotFile, StateStore, Usage, View, Visitor};
+use super::store::{Cursor, Direction, Read, SnapshotFile, StateStore, Usage, View, Visitor};
 use sst::SstSink;
 
 pub use tuning::RocksOptions;
@@ -151,8 +151,20 @@ impl RocksStore {
         }
         options.set_iterate_lower_bound(&range.start[..]);
         options.set_iterate_upper_bound(&range.end[..]);
+        let mut rows = self.db.raw_iterator_opt(options);
+        match direction {
+            Direction::Forward => rows.seek_to_first(),
+            Direction::Reverse => rows.seek_to_last(),
+        }
+        walk(&mut rows, direction, visit).map_err(|error| self.read_failed(error))
+    }
+
+    fn cursor_with(&self, mut options: ReadOptions, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>> {
+        self.check_running()?;
+        options.set_iterate_lower_bound(&bounds.start[..]);
+        options.set_iterate_upper_bound(&bounds.end[..]);
         let rows = self.db.raw_iterator_opt(options);
-        walk(rows, direction, visit).map_err(|error| self.read_failed(error))
+        Ok(Box::new(RocksCursor { store: self, rows, bounds: bounds.clone() }))
     }
 
     fn is_surely_empty_with(&self, mut options: ReadOptions, range: &KeyRange) -> bool {
@@ -237,6 +249,10 @@ impl Read for RocksStore {
 
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
         self.scan_with(ReadOptions::default(), range, direction, visit)
+    }
+
+    fn cursor(&self, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>> {
+        self.cursor_with(ReadOptions::default(), bounds)
     }
 
     fn is_surely_empty(&self, range: &KeyRange) -> bool {
@@ -356,6 +372,12 @@ impl Read for RocksView<'_> {
         self.store.scan_with(options, range, direction, visit)
     }
 
+    fn cursor(&self, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        self.store.cursor_with(options, bounds)
+    }
+
     fn is_surely_empty(&self, range: &KeyRange) -> bool {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
@@ -395,18 +417,17 @@ fn verify_files(directory: &Path, open_files_max: i32) -> std::result::Result<()
     reads.set_verify_checksums(true);
     reads.fill_cache(false);
     reads.set_readahead_size(BULK_READ_BYTES);
-    walk(db.raw_iterator_opt(reads), Direction::Forward, &mut |_, _| ControlFlow::Continue(()))
+    let mut rows = db.raw_iterator_opt(reads);
+    rows.seek_to_first();
+    walk(&mut rows, Direction::Forward, &mut |_, _| ControlFlow::Continue(()))
 }
 
+/// Shows the rows from where the iterator stands.
 fn walk(
-    mut rows: DBRawIterator<'_>,
+    rows: &mut DBRawIterator<'_>,
     direction: Direction,
     visit: &mut Visitor<'_>,
 ) -> std::result::Result<(), rocksdb::Error> {
-    match direction {
-        Direction::Forward => rows.seek_to_first(),
-        Direction::Reverse => rows.seek_to_last(),
-    }
     while let Some((key, value)) = rows.item() {
         if let ControlFlow::Break(()) = visit(key, value) {
             return Ok(());
@@ -417,6 +438,37 @@ fn walk(
         }
     }
     rows.status()
+}
+
+/// One iterator for many scans: making one takes longer than a scan of a few rows.
+struct RocksCursor<'s> {
+    store: &'s RocksStore,
+    rows: DBRawIterator<'s>,
+    bounds: KeyRange,
+}
+
+impl Cursor for RocksCursor<'_> {
+    fn scan(&mut self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()> {
+        self.store.check_running()?;
+        let range = range.within(&self.bounds);
+        if range.is_empty() {
+            return Ok(());
+        }
+        match direction {
+            Direction::Forward => self.rows.seek(&range.start),
+            Direction::Reverse => {
+                self.rows.seek_for_prev(&range.end);
+                // It stands on the end itself when there is such a row.
+                if self.rows.key() == Some(&range.end[..]) {
+                    self.rows.prev();
+                }
+            }
+        }
+        let mut visit_within = |key: &[u8], value: &[u8]| {
+            if range.contains(key) { visit(key, value) } else { ControlFlow::Break(()) }
+        };
+        walk(&mut self.rows, direction, &mut visit_within).map_err(|error| self.store.read_failed(error))
+    }
 }
 
 /// A key that is before `end` and after every key of the registry that is.

@@ -35,6 +35,10 @@ pub trait Read: Debug + Send {
     /// Shows the rows of the range in order until the visitor breaks. The rows are those of one moment.
     fn scan(&self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()>;
 
+    /// For many scans within `bounds`, all of one moment, each cheaper than a [`Read::scan`]. It keeps old versions of
+    /// rows alive: hold it for seconds.
+    fn cursor(&self, bounds: &KeyRange) -> Result<Box<dyn Cursor + '_>>;
+
     /// Whether the range surely holds no rows, told from memory alone: `false` when that takes the disk, or when a
     /// read fails (which the next one tells).
     fn is_surely_empty(&self, range: &KeyRange) -> bool {
@@ -61,6 +65,12 @@ pub trait Read: Debug + Send {
         })?;
         Ok(page)
     }
+}
+
+/// Scans of a part of the rows as they were when it was made.
+pub trait Cursor {
+    /// Shows the rows of the range in order until the visitor breaks; rows outside of the cursor's bounds are not shown.
+    fn scan(&mut self, range: &KeyRange, direction: Direction, visit: &mut Visitor<'_>) -> Result<()>;
 }
 
 /// Takes a key and its value; both are gone when it returns.

@@ -138,6 +138,20 @@ pub fn index_started_from(
     KeyRange::new(close.clone().range().start, close.with(&Reverse(start)).range().end)
 }
 
+/// The runs with this value from this place in the order of a listing on.
+pub fn index_from(
+    slot: Slot,
+    namespace_id: &str,
+    attribute: &Attribute<'_>,
+    value: &IndexValue<'_>,
+    close: i64,
+    start: i64,
+) -> KeyRange {
+    let value = index_prefix(slot, namespace_id, attribute).with(value);
+    let first = value.clone().with(&Reverse(close)).with(&Reverse(start)).range().start;
+    KeyRange::new(first, value.range().end)
+}
+
 /// The runs with values from `first` to `last`, both included, of one type.
 pub fn index_between(
     slot: Slot,
