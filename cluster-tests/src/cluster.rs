@@ -228,8 +228,13 @@ impl Cluster {
 
     /// Runs `bristlecone cluster …` against a node.
     pub fn cli(&self, number: usize, arguments: &[&str]) -> Output {
+        self.command(number, "cluster", arguments)
+    }
+
+    /// Runs one of the program's commands against a node.
+    pub fn command(&self, number: usize, name: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
-        command.arg("cluster").args(arguments).args(["--address", &self.address(number)]);
+        command.arg(name).args(arguments).args(["--address", &self.address(number)]);
         command.output().expect("the program runs")
     }
 }

@@ -5,7 +5,8 @@
 //! start_dev.rs  a node for development     unjoined.rs   a node that waits for `cluster join`
 //! serve.rs      runs a node to its end     logging.rs    logs, and what a panic says
 //! cluster/      the operator's commands    bench.rs      a load on any server
-//! debug.rs, version.rs, completion.rs         say.rs        what they print
+//! visibility.rs  are listings right?        say.rs        what they print
+//! debug.rs, rows.rs, version.rs, completion.rs
 //! ```
 //!
 //! # Contract
@@ -31,6 +32,7 @@ mod start;
 mod start_dev;
 mod unjoined;
 mod version;
+mod visibility;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -72,6 +74,9 @@ enum Command {
     /// Shows and changes a cluster.
     #[command(subcommand, after_help = EXIT_CODES)]
     Cluster(cluster::Command),
+    /// Looks whether listings show what there is, and makes them so.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Visibility(visibility::Command),
     /// Puts a load on any server of the API and measures it; exits with 2 when a workflow came out wrong.
     Bench(bench::Args),
     /// Looks into the program itself.
@@ -116,6 +121,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Start(args) => start::run(*args),
         Command::StartDev(args) | Command::Server(Server::StartDev(args)) => start_dev::run(args),
         Command::Cluster(command) => cluster::run(command),
+        Command::Visibility(command) => visibility::run(command),
         Command::Bench(args) => bench::run(args),
         Command::Debug(command) => debug::run(&command),
         Command::Completion(args) => Ok(completion::run(&args)),

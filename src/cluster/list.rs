@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bristlecone_machine::reply;
 use bristlecone_proto::node::{ListPage, ListShards, Request, list_page, request, response};
 use bristlecone_storage::state::keys::Slot;
 use bytes::Bytes;
@@ -80,23 +81,36 @@ impl Cluster {
     }
 
     pub(super) async fn ask_shard_list(&self, list: ListShards, deadline: Instant) -> Result<ListPage> {
+        match self.ask_leader(list.group_id, &request::Kind::List(list), deadline).await? {
+            response::Kind::List(page) => Ok(page),
+            _ => Err(unavailable("a shard answered something else than a listing")),
+        }
+    }
+
+    /// What the leader of a shard says to a question about its rows.
+    pub(super) async fn ask_leader(
+        &self,
+        group_id: u64,
+        question: &request::Kind,
+        deadline: Instant,
+    ) -> Result<response::Kind> {
         let give_up = deadline.min(Instant::now() + LEADERLESS_MAX);
         loop {
             let view = self.meta();
-            let leader = view.shard(list.group_id).and_then(|shard| self.leader_of(shard));
+            let leader = view.shard(group_id).and_then(|shard| self.leader_of(shard));
             let answer = match leader {
-                Some(node) if node == self.inner.me => Some(self.serve_list(list.clone()).await),
+                Some(node) if node == self.inner.me => Some(self.serve_rows(question.clone(), deadline).await),
                 Some(node) => {
-                    let request = Request { timeout_ms: 0, kind: Some(request::Kind::List(list.clone())) };
+                    let request = Request { timeout_ms: 0, kind: Some(question.clone()) };
                     let left = deadline.saturating_duration_since(Instant::now());
                     self.inner.peers.call(node, request, left).await.ok().and_then(|response| response.kind)
                 }
                 None => None,
             };
             match answer {
-                Some(response::Kind::List(page)) => return Ok(page),
                 Some(response::Kind::Failed(rejection)) => return Err(rejection),
-                _ => {}
+                Some(response::Kind::NotLeader(_)) | None => {}
+                Some(answer) => return Ok(answer),
             }
             if Instant::now() + PAUSE >= give_up {
                 return Err(unavailable("a shard gave no answer: the listing would be incomplete"));
@@ -105,7 +119,16 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn serve_list(&self, list: ListShards) -> response::Kind {
+    /// The answer of this node, which should lead the shard.
+    pub(super) async fn serve_rows(&self, question: request::Kind, deadline: Instant) -> response::Kind {
+        match question {
+            request::Kind::List(list) => self.serve_list(list).await,
+            request::Kind::CheckListings(check) => self.serve_check(check, deadline).await,
+            _ => response::Kind::Failed(reply::invalid_argument("not a question about rows")),
+        }
+    }
+
+    async fn serve_list(&self, list: ListShards) -> response::Kind {
         let not_leader = response::Kind::NotLeader(Default::default());
         let Some(shard) = self.inner.shards.get(list.group_id) else { return not_leader };
         if shard.group.read_barrier().await.is_err() {
@@ -122,7 +145,7 @@ impl Cluster {
             };
         }
         let Ok(filter) = Filter::from_text(&list.query) else {
-            return response::Kind::Failed(bristlecone_machine::reply::invalid_argument("invalid query"));
+            return response::Kind::Failed(reply::invalid_argument("invalid query"));
         };
         let scanned = self.inner.tasks.blocking(move || search(&*store, slots, &filter, &list)).await;
         match scanned {

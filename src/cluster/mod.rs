@@ -4,6 +4,7 @@
 //! route.rs   chain → shard → leader, and again when that fails     tasks.rs   polls, and what workers get
 //! updates.rs updates, resets
 //! list.rs    listings and counts over all shards                   serve.rs   what other nodes ask of this one
+//! check.rs   whether the rows behind listings are right            workers.rs, remains.rs
 //! ```
 //!
 //! # Contract
@@ -14,6 +15,7 @@
 //! # Used by
 //! `src/grpc` (one file per RPC), and the shard actors for effects on other chains.
 
+mod check;
 mod list;
 mod remains;
 mod route;

@@ -98,7 +98,9 @@ impl Cluster {
                 let outcome = self.inner.shards.claim(claim).await;
                 response::Kind::Claimed(ClaimResult { outcome: outcome.into(), ..ClaimResult::default() })
             }
-            request::Kind::List(list) => self.serve_list(list).await,
+            question @ (request::Kind::List(_) | request::Kind::CheckListings(_)) => {
+                self.serve_rows(question, deadline).await
+            }
             request::Kind::Meta(call) => match call.kind {
                 Some(kind) => self.inner.meta.serve(kind).await,
                 None => response::Kind::Failed(reply::invalid_argument("an empty change")),

@@ -88,8 +88,10 @@ pub use deadline::{Deadlines, deadline};
 pub use outbox::is_for_later;
 pub use rebuild::rebuild;
 pub use row::Row;
+pub use schedule::listed as listing_of_schedule;
 pub use stamp::{Limits, Namespace, Stamp};
 pub use update::{News, UpdateNews};
+pub use visibility::of as listing_of_run;
 
 use draft::Draft;
 

@@ -56,8 +56,9 @@ use crate::{Step, new_run, reply, validate};
 
 pub(crate) use action::{closed, start, started, tell, watch, watched};
 pub use parse::complete_ranges;
+pub(crate) use show::describe;
+pub use show::listed;
 pub use show::{LIST_INFO, WORKFLOW_TYPE};
-pub(crate) use show::{describe, listed};
 pub use spec::{Next, Spec};
 
 /// Of the id of a schedule's chain; the schedule's own id follows. No workflow may have such an id.

@@ -21,7 +21,8 @@ use super::commit::Pending;
 use super::deadlines::{self, Deadlines};
 use super::live::{Chains, Entry, Live};
 use super::load::{self, LoadError};
-use super::mailbox::{Body, Lane, Mail, Mailbox, QueryNews, Respond};
+use super::mailbox::{Answer, Body, Lane, Mail, Mailbox, QueryNews, Respond};
+use super::mend::Mend;
 use super::outbox::Outbox;
 use super::queries::{self, Queries};
 use super::retention::{self, Expired};
@@ -29,7 +30,8 @@ use super::updates::UpdateWaits;
 use super::{CallError, ChainKey, Surroundings};
 
 /// Inputs taken from each lane for one batch.
-const TAKE: [(Lane, usize); 3] = [(Lane::Completions, 512), (Lane::Starts, 256), (Lane::Reads, 256)];
+const TAKE: [(Lane, usize); 4] =
+    [(Lane::Completions, 512), (Lane::Changes, 256), (Lane::Starts, 256), (Lane::Reads, 256)];
 /// Bytes at which a batch is closed; one larger transition still goes, alone.
 const BATCH_BYTES: usize = 1 << 20;
 /// Inputs that wait for one chain to be loaded.
@@ -81,6 +83,8 @@ pub struct Actor {
     /// Inputs whose chains were in memory when they were taken.
     pub ready: VecDeque<Mail>,
     pub pending: Pending,
+    /// Rows behind listings that wait to be made right.
+    pub mends: VecDeque<(Slot, Box<Mend>, Answer)>,
     pub deadlines: Deadlines,
     pub backlog: Backlog,
     pub outbox: Outbox,
@@ -146,6 +150,13 @@ impl Actor {
             if let Err(over) = self.commit().await {
                 return over;
             }
+            // What is applied is all that there is: nothing else may be decided before it.
+            if let Some((slot, mend, respond)) = self.mends.pop_front() {
+                if let Err(over) = self.mend(slot, &mend, respond) {
+                    return over;
+                }
+                continue;
+            }
             if !idle {
                 continue;
             }
@@ -209,12 +220,20 @@ impl Actor {
             self.mailbox.take(lane, max, &mut taken);
         }
         for mail in taken {
-            self.admit(mail);
+            // Nothing is fetched for a caller who is gone.
+            if mail.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                refuse(mail, CallError::Busy);
+            } else {
+                self.admit(mail);
+            }
         }
     }
 
     /// Puts a message where it belongs: among the ready ones, or behind the loading of its chain.
     pub fn admit(&mut self, mail: Mail) {
+        if let Body::Mend { slot, mend, respond } = mail.body {
+            return self.mends.push_back((slot, mend, respond));
+        }
         let key = ChainKey::of(&mail.chain);
         if !self.slots.contains(&key.slot()) {
             return refuse(mail, CallError::WrongShard);
@@ -259,7 +278,7 @@ impl Actor {
         });
     }
 
-    fn storage(&self, error: &bristlecone_storage::state::Error) -> Over {
+    pub fn storage(&self, error: &bristlecone_storage::state::Error) -> Over {
         self.around.unreadable(error);
         Over::Storage
     }
@@ -471,7 +490,7 @@ fn explicit_run(body: &Body) -> Option<String> {
         Body::AwaitHistory { head, .. } => {
             head.head.as_ref().and_then(|head| head.execution.as_ref()).map(|execution| execution.run_id.clone())
         }
-        Body::AnswerQuery { .. } | Body::OfQuery { .. } => None,
+        Body::AnswerQuery { .. } | Body::OfQuery { .. } | Body::Mend { .. } => None,
     }
 }
 
@@ -481,7 +500,8 @@ pub fn refuse(mail: Mail, error: CallError) {
         Body::Input { respond: Respond::To(respond), .. }
         | Body::Query { respond, .. }
         | Body::AnswerQuery { respond, .. }
-        | Body::AwaitHistory { respond, .. } => drop(respond.send(Err(error))),
+        | Body::AwaitHistory { respond, .. }
+        | Body::Mend { respond, .. } => drop(respond.send(Err(error))),
         // A claim whose sender is dropped is tried again.
         Body::Input { respond: Respond::Claim(_) | Respond::Nobody, .. } | Body::OfQuery { .. } => {}
     }

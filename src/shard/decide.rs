@@ -91,6 +91,7 @@ impl Actor {
                 let waiter = Waiter { head, respond, deadline: deadline.unwrap_or_else(Instant::now) };
                 self.read_history_end(&key, &chain, waiter);
             }
+            body @ Body::Mend { .. } => self.admit(Mail { chain, body, deadline }),
         }
     }
 
@@ -102,7 +103,7 @@ impl Actor {
             Body::Input { input, .. } => machine::load::runs_needed(input, record),
             Body::Query { request, .. } => named_run(request.execution.as_ref()),
             Body::AwaitHistory { head, .. } => named_run(head.head.as_ref().and_then(|head| head.execution.as_ref())),
-            Body::AnswerQuery { .. } | Body::OfQuery { .. } => Vec::new(),
+            Body::AnswerQuery { .. } | Body::OfQuery { .. } | Body::Mend { .. } => Vec::new(),
         };
         let missing: Vec<String> = needed
             .into_iter()

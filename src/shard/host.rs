@@ -1,6 +1,6 @@
 //! One replica of a shard on this node: while it leads, epoch after epoch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +153,7 @@ impl Host {
             chains: Chains::new(self.around.chains_max),
             ready: Default::default(),
             pending: Pending::default(),
+            mends: VecDeque::new(),
             deadlines,
             backlog,
             outbox,

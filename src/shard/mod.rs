@@ -9,7 +9,7 @@
 //! live.rs      chains in memory                     outbox.rs     effects on other chains
 //! queries.rs   queries that wait for a worker       history.rs    reading events
 //! updates.rs   callers who wait for updates         search.rs     the shard's part of a listing
-//! retention.rs closed runs that are old enough to go
+//! retention.rs closed runs that are old enough to go  audit.rs, mend.rs  are rows behind listings right? make them
 //! ```
 //!
 //! # Contract
@@ -22,6 +22,7 @@
 //! `raft` (propose, read barrier), `storage` (rows), `machine` (decisions).
 
 mod actor;
+mod audit;
 mod backlog;
 mod commit;
 mod deadlines;
@@ -31,6 +32,7 @@ mod host;
 mod live;
 mod load;
 mod mailbox;
+mod mend;
 mod outbox;
 mod queries;
 mod retention;
@@ -55,7 +57,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+pub use audit::{Listing, audit};
 pub use history::EventReader;
+pub use mend::{AT_ONCE as MENDED_AT_ONCE, Mend};
 pub use search::search;
 
 use crate::cluster::Cluster;
@@ -203,6 +207,14 @@ impl Shard {
         let (respond, reply) = oneshot::channel();
         self.send(chain, Body::AwaitHistory { head, respond }, Some(deadline))?;
         reply.await.unwrap_or(Err(CallError::Unknown))
+    }
+
+    /// Makes rows behind listings right in one slot.
+    pub async fn mend(&self, slot: Slot, mend: Mend, deadline: Instant) -> Result<(), CallError> {
+        let (respond, reply) = oneshot::channel();
+        let body = Body::Mend { slot, mend: Box::new(mend), respond };
+        self.send(ChainId::default(), body, Some(deadline))?;
+        reply.await.unwrap_or(Err(CallError::Unknown)).map(drop)
     }
 
     /// Whether this replica's actor decides at the moment.

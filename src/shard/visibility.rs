@@ -7,7 +7,7 @@
 //! slot has of a division, status and type.
 //!
 //! # Used by
-//! `rows.rs` (writes), `search.rs` (reads).
+//! `rows.rs` (writes), `search.rs` (reads), `audit.rs` and `mend.rs` (checks and corrects).
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub fn order_of(run: &Visibility) -> (Reverse<i64>, Reverse<i64>) {
     (close, Reverse(run.start_time.as_ref().map_or(0, nanos)))
 }
 
-fn index_rows<'a>(namespace_id: &'a str, run_id: &'a str, run: &'a Visibility) -> BTreeSet<Key<'a>> {
+pub fn index_rows<'a>(namespace_id: &'a str, run_id: &'a str, run: &'a Visibility) -> BTreeSet<Key<'a>> {
     let (close, start) = order_of(run);
     let row = |attribute, value| Key::Index {
         namespace: Id::new(namespace_id),
@@ -121,7 +121,7 @@ fn kind(name: &[u8]) -> Option<Kind> {
     known.copied()
 }
 
-fn counter<'a>(namespace_id: &'a str, run: &'a Visibility) -> Key<'a> {
+pub fn counter<'a>(namespace_id: &'a str, run: &'a Visibility) -> Key<'a> {
     let fields = run.search_attributes.as_ref().map(|attributes| &attributes.indexed_fields);
     let division = fields.and_then(|fields| fields.get(NAMESPACE_DIVISION)).and_then(|payload| {
         match decode_payload(payload, Kind::Keyword).into_iter().next() {

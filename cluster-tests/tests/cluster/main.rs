@@ -3,6 +3,7 @@
 mod bench;
 mod damage;
 mod life;
+mod listings;
 mod refusals;
 
 use std::process::Output;

@@ -25,11 +25,11 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// How long a question takes at most; what changes the cluster has a flag of its own.
 pub(super) const ASK_TIME: Duration = Duration::from_secs(10);
 
-pub(super) type Admin = AdminServiceClient<InterceptedService<Channel, ApiKey>>;
+pub(in crate::cli) type Admin = AdminServiceClient<InterceptedService<Channel, ApiKey>>;
 
 /// Whom to ask.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Target {
+pub(in crate::cli) struct Target {
     /// API address of a node, or of several: the first that answers is asked [default: 127.0.0.1:7233].
     #[arg(long, env = "TEMPORAL_ADDRESS", value_delimiter = ',', value_name = "HOST:PORT,…")]
     address: Vec<String>,
@@ -44,12 +44,12 @@ pub(super) struct Target {
     tls: Option<String>,
     /// Prints a table for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Output,
+    pub(in crate::cli) output: Output,
 }
 
 /// Adds the API key, where there is one.
 #[derive(Debug, Clone)]
-pub(super) struct ApiKey {
+pub(in crate::cli) struct ApiKey {
     bearer: Option<AsciiMetadataValue>,
 }
 
@@ -67,7 +67,7 @@ impl Target {
     ///
     /// # Errors
     /// None can; the message names each and why.
-    pub(super) async fn connect(&self, time: Duration) -> anyhow::Result<Admin> {
+    pub(in crate::cli) async fn connect(&self, time: Duration) -> anyhow::Result<Admin> {
         if self.tls.as_deref().is_some_and(|tls| !matches!(tls, "false" | "0" | "")) {
             bail!("TLS is asked for (--tls or TEMPORAL_TLS), and this version has none yet");
         }
@@ -128,7 +128,7 @@ pub(super) fn find(status: &ClusterStatusResponse, node: &str) -> anyhow::Result
 }
 
 /// A refusal in words.
-pub(super) fn refused(status: Status) -> anyhow::Error {
+pub(in crate::cli) fn refused(status: Status) -> anyhow::Error {
     let message = status.message();
     match status.code() {
         Code::Unimplemented => anyhow!("the server at this address is not a Bristlecone node ({message})"),

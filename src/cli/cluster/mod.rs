@@ -6,7 +6,7 @@
 //! transfer_leader.rs
 //! ```
 
-mod client;
+pub(super) mod client;
 mod drain;
 mod health;
 mod join;

@@ -10,6 +10,7 @@
 //! # Used by
 //! `crate::grpc::serve`; `unjoined.rs` by nodes that belong to no cluster yet.
 
+mod check_visibility;
 mod cluster_status;
 mod drain_node;
 mod join_node;
@@ -24,9 +25,9 @@ use std::time::Duration;
 use bristlecone_machine::reply;
 use bristlecone_proto::admin::admin_service_server::{AdminService, AdminServiceServer};
 use bristlecone_proto::admin::{
-    ClusterStatusRequest, ClusterStatusResponse, DrainNodeRequest, DrainNodeResponse, JoinNodeRequest,
-    JoinNodeResponse, LeaveNodeRequest, LeaveNodeResponse, RemoveNodeRequest, RemoveNodeResponse,
-    TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
+    CheckVisibilityRequest, CheckVisibilityResponse, ClusterStatusRequest, ClusterStatusResponse, DrainNodeRequest,
+    DrainNodeResponse, JoinNodeRequest, JoinNodeResponse, LeaveNodeRequest, LeaveNodeResponse, RemoveNodeRequest,
+    RemoveNodeResponse, TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
 };
 use bristlecone_proto::node::{SetMemberState, meta_call};
 use bristlecone_proto::record::member::State;
@@ -132,6 +133,14 @@ impl AdminService for Admin {
 
     async fn join_node(&self, _: Request<JoinNodeRequest>) -> std::result::Result<Response<JoinNodeResponse>, Status> {
         answer(join_node::join_node(self))
+    }
+
+    async fn check_visibility(
+        &self,
+        request: Request<CheckVisibilityRequest>,
+    ) -> std::result::Result<Response<CheckVisibilityResponse>, Status> {
+        let by = answer_by(&request);
+        answer(check_visibility::check_visibility(self, request.into_inner(), by).await)
     }
 }
 

@@ -3,9 +3,9 @@
 use anyhow::{Context, bail};
 use bristlecone_proto::admin::admin_service_server::{AdminService, AdminServiceServer};
 use bristlecone_proto::admin::{
-    ClusterStatusRequest, ClusterStatusResponse, DrainNodeRequest, DrainNodeResponse, JoinNodeRequest,
-    JoinNodeResponse, LeaveNodeRequest, LeaveNodeResponse, RemoveNodeRequest, RemoveNodeResponse,
-    TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
+    CheckVisibilityRequest, CheckVisibilityResponse, ClusterStatusRequest, ClusterStatusResponse, DrainNodeRequest,
+    DrainNodeResponse, JoinNodeRequest, JoinNodeResponse, LeaveNodeRequest, LeaveNodeResponse, RemoveNodeRequest,
+    RemoveNodeResponse, TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -82,6 +82,13 @@ impl AdminService for Unjoined {
         &self,
         _: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        not_a_member()
+    }
+
+    async fn check_visibility(
+        &self,
+        _: Request<CheckVisibilityRequest>,
+    ) -> Result<Response<CheckVisibilityResponse>, Status> {
         not_a_member()
     }
 }

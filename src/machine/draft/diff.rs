@@ -136,19 +136,18 @@ impl Draft<'_> {
     }
 
     fn visibility_row(&self, before: Option<&Run>, now: &Run, rows: &mut Vec<Row>) {
-        // A closed run shows its figures, and a reset is one more transition of it.
-        let figures = |before: &Run| now.is_running() || before.head.transitions == now.head.transitions;
+        // What a listing shows of an open run stands in these, but for the delay of a standalone activity.
         let same = |before: &Run| {
-            before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields) && figures(before)
+            before.head.status == now.head.status && Arc::ptr_eq(&before.fields, &now.fields) && now.is_running()
         };
-        if before.is_some_and(same) {
+        if now.head.standalone.is_none() && before.is_some_and(same) {
             return;
         }
-        rows.push(Row::Visibility {
-            run_id: now.id.clone(),
-            before: before.map(|run| visibility::of(&self.chain.id, run)),
-            now: Some(visibility::of(&self.chain.id, now)),
-        });
+        let before = before.map(|run| visibility::of(&self.chain.id, run));
+        let listed = visibility::of(&self.chain.id, now);
+        if before.as_ref() != Some(&listed) {
+            rows.push(Row::Visibility { run_id: now.id.clone(), before, now: Some(listed) });
+        }
     }
 
     fn purge_rows(&self, run_id: String, rows: &mut Vec<Row>) {

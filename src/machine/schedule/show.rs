@@ -96,7 +96,7 @@ pub(super) fn future_times(schedule: &Schedule, seed: &str, after: UnixNanos, mo
 }
 
 /// The row behind listings: among workflows a schedule is an open run of its own kind.
-pub(crate) fn listed(chain: &ChainId, schedule: &Schedule) -> record::Visibility {
+pub fn listed(chain: &ChainId, schedule: &Schedule) -> record::Visibility {
     let (definition, head) = (&schedule.definition, &schedule.head);
     let seed = alloc::format!("{}-{}", chain.namespace_id, definition.schedule_id);
     let mut memo = definition.memo.clone().unwrap_or_default();

@@ -94,9 +94,19 @@ pub fn outbox_of_namespace(slot: Slot, namespace_id: &str) -> KeyRange {
     Prefix::new(slot, 0x23).with(&Id::new(namespace_id)).range()
 }
 
+/// All runs of a slot, without their histories.
+pub fn runs(slot: Slot) -> KeyRange {
+    table(slot, 0x10)
+}
+
 /// What listings show of the namespace's runs, in no useful order.
 pub fn visibility(slot: Slot, namespace_id: &str) -> KeyRange {
     Prefix::new(slot, 0x30).with(&Id::new(namespace_id)).range()
+}
+
+/// The indexes of all attributes.
+pub fn indexes(slot: Slot, namespace_id: &str) -> KeyRange {
+    Prefix::new(slot, 0x31).with(&Id::new(namespace_id)).range()
 }
 
 /// The index of one attribute.
