@@ -22,6 +22,8 @@ use bristlecone_storage::runtime::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::pulse::Pulse;
+
 /// How often nodes tell their time, which is also how they show that they are alive.
 pub const EVERY: Duration = Duration::from_millis(500);
 /// A reading counts for so long.
@@ -44,6 +46,8 @@ pub struct Clocks {
     members: AtomicUsize,
     readings: Mutex<HashMap<u64, VecDeque<Heard>>>,
     steady: Mutex<Option<Steady>>,
+    /// Whether this node gets the processor.
+    pub pulse: Pulse,
 }
 
 /// What another node's clock showed, and when that was heard.
@@ -52,6 +56,7 @@ struct Heard {
     at: Instant,
     wall: i64,
     leads_nothing: bool,
+    late: Duration,
 }
 
 impl Heard {
@@ -102,6 +107,7 @@ impl Clocks {
             members: AtomicUsize::new(0),
             readings: Mutex::default(),
             steady: Mutex::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -111,14 +117,26 @@ impl Clocks {
         if readings.len() == READINGS_MAX {
             readings.pop_front();
         }
-        readings.push_back(Heard { at: Instant::now(), wall: reading.wall, leads_nothing: reading.leads_nothing });
+        let ClockReading { wall, leads_nothing, late_us } = reading;
+        let late = Duration::from_micros(late_us.into());
+        readings.push_back(Heard { at: Instant::now(), wall, leads_nothing, late });
     }
 
     /// `leads_nothing`: whether this node would hand leaderships over.
     pub fn reading(&self, leads_nothing: bool) -> ClockReading {
         // Looked at twice a second, so that a slow drift is not taken for a step.
         self.wall();
-        ClockReading { wall: self.clock.wall(), leads_nothing }
+        let late_us = u32::try_from(self.pulse.lateness().as_micros()).unwrap_or(u32::MAX);
+        ClockReading { wall: self.clock.wall(), leads_nothing, late_us }
+    }
+
+    /// Whether this node is short of the processor, unlike the others.
+    pub fn is_starved(&self) -> bool {
+        let readings = self.readings.lock();
+        let last = readings.values().filter_map(VecDeque::back).filter(|heard| heard.at.elapsed() < FRESH);
+        let others = last.map(|heard| heard.late).collect();
+        drop(readings);
+        self.pulse.is_starved(others)
     }
 
     /// Whether the node said, when it was last heard, that it would hand leaderships over.
@@ -206,17 +224,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_odd_one_out_notices_and_the_others_do_not() {
         let wrong = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
-        wrong.heard(2, ClockReading { wall: 0, leads_nothing: false });
-        wrong.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false });
+        wrong.heard(2, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
+        wrong.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false, late_us: 0 });
         assert_eq!(wrong.too_far(), Some(SECOND / 10 - 3_600 * SECOND));
         let right = Clocks::new(Arc::new(Fixed(0)));
-        right.heard(1, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
-        right.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false });
+        right.heard(1, ClockReading { wall: 3_600 * SECOND, leads_nothing: false, late_us: 0 });
+        right.heard(3, ClockReading { wall: SECOND / 10, leads_nothing: false, late_us: 0 });
         assert_eq!(right.too_far(), None);
         // Alone, or with one other, nobody can be outvoted.
         let alone = Clocks::new(Arc::new(Fixed(0)));
         assert_eq!(alone.too_far(), None);
-        alone.heard(2, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
+        alone.heard(2, ClockReading { wall: 3_600 * SECOND, leads_nothing: false, late_us: 0 });
         assert_eq!(alone.too_far(), None);
     }
 
@@ -224,16 +242,16 @@ mod tests {
     async fn readings_that_were_under_way_for_long_do_not_mislead() {
         let clocks = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
         for node in [2, 3] {
-            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
-            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false });
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false, late_us: 0 });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false, late_us: 0 });
         }
         assert!(!clocks.is_good());
         clocks.set_members(3);
         assert!(!clocks.is_good());
         tokio::time::advance(Duration::from_millis(1)).await;
         for node in [2, 3] {
-            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false });
-            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false });
+            clocks.heard(node, ClockReading { wall: 3_600 * SECOND, leads_nothing: false, late_us: 0 });
+            clocks.heard(node, ClockReading { wall: 3_597 * SECOND, leads_nothing: false, late_us: 0 });
         }
         assert!(clocks.is_good());
         assert_eq!(clocks.too_far(), None);
@@ -265,15 +283,15 @@ mod tests {
         let (wall, clocks) = settable();
         clocks.set_members(3);
         tokio::time::advance(Duration::from_nanos(1)).await;
-        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
         assert_eq!(clocks.wall(), 0);
         assert!(clocks.is_good());
         // It goes an hour ahead, alone: the shards' time goes on as before, and back with the wall clock.
         wall.set(3_600 * SECOND);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(clocks.wall(), SECOND);
-        clocks.heard(2, ClockReading { wall: SECOND, leads_nothing: false });
-        clocks.heard(3, ClockReading { wall: SECOND, leads_nothing: false });
+        clocks.heard(2, ClockReading { wall: SECOND, leads_nothing: false, late_us: 0 });
+        clocks.heard(3, ClockReading { wall: SECOND, leads_nothing: false, late_us: 0 });
         assert_eq!(clocks.wall(), SECOND);
         assert!(!clocks.is_good());
         wall.set(SECOND + SECOND / 10);
@@ -282,8 +300,8 @@ mod tests {
         wall.set(7_200 * SECOND);
         assert_eq!(clocks.wall(), SECOND + SECOND / 10);
         tokio::time::advance(Duration::from_millis(500)).await;
-        clocks.heard(2, ClockReading { wall: 7_200 * SECOND, leads_nothing: false });
-        clocks.heard(3, ClockReading { wall: 7_200 * SECOND, leads_nothing: false });
+        clocks.heard(2, ClockReading { wall: 7_200 * SECOND, leads_nothing: false, late_us: 0 });
+        clocks.heard(3, ClockReading { wall: 7_200 * SECOND, leads_nothing: false, late_us: 0 });
         assert_eq!(clocks.wall(), 7_200 * SECOND);
     }
 
@@ -294,13 +312,13 @@ mod tests {
         wall.set(1_800 * SECOND);
         tokio::time::advance(Duration::from_secs(1)).await;
         // Of two that differ neither is the odd one out.
-        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
         assert_eq!(clocks.too_far(), None);
         assert!(!clocks.is_good() && !clocks.is_lonely());
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(clocks.is_lonely());
         wall.set(6 * SECOND);
-        clocks.heard(3, ClockReading { wall: 6 * SECOND, leads_nothing: false });
+        clocks.heard(3, ClockReading { wall: 6 * SECOND, leads_nothing: false, late_us: 0 });
         assert!(clocks.is_good() && !clocks.is_lonely());
     }
 
@@ -309,7 +327,7 @@ mod tests {
         let (wall, clocks) = settable();
         clocks.set_members(3);
         tokio::time::advance(Duration::from_nanos(1)).await;
-        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false });
+        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
         assert_eq!(clocks.wall(), 0);
         wall.set(1_800 * SECOND);
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -332,8 +350,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn old_readings_do_not_count() {
         let clocks = Clocks::new(Arc::new(Fixed(3_600 * SECOND)));
-        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false });
-        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false });
+        clocks.heard(2, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
+        clocks.heard(3, ClockReading { wall: 0, leads_nothing: false, late_us: 0 });
         assert!(clocks.too_far().is_some());
         tokio::time::advance(FRESH).await;
         assert_eq!(clocks.too_far(), None);
@@ -344,7 +362,7 @@ mod tests {
         let clocks = Clocks::new(Arc::new(Fixed(SECOND)));
         assert!(!clocks.leads_nothing(2));
         for leads_nothing in [true, false] {
-            clocks.heard(2, ClockReading { wall: SECOND, leads_nothing });
+            clocks.heard(2, ClockReading { wall: SECOND, leads_nothing, late_us: 0 });
             assert_eq!(clocks.leads_nothing(2), leads_nothing);
         }
     }

@@ -14,10 +14,10 @@ use bristlecone_proto::record::member::State;
 use bristlecone_proto::record::{Member, Shard};
 use bristlecone_raft::Group;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::env::Env;
-use super::{clocks, deletion};
+use super::{clocks, deletion, pulse};
 use crate::cluster::{Cluster, Parts};
 use crate::meta::{META_GROUP, META_VOTERS_MAX, MetaView, placement};
 
@@ -43,6 +43,7 @@ const DISK_EVERY: u32 = 4;
 pub fn spawn(cluster: &Cluster, env: &Env, me: Member, fatal: &UnboundedSender<String>) {
     let tasks = env.tasks.clone();
     tasks.spawn(tell_time(cluster.clone()));
+    tasks.spawn(feel_pulse(cluster.clone()));
     tasks.spawn(know_members(cluster.clone()));
     tasks.spawn(keep_replicas(cluster.clone()));
     tasks.spawn(keep_groups(cluster.clone()));
@@ -66,6 +67,15 @@ async fn tell_time(cluster: Cluster) {
             // Who cannot be reached hears nothing: that is the point.
             drop(parts.peers.notify(member.node_id, reading));
         }
+    }
+}
+
+/// Notes how late this process is woken.
+async fn feel_pulse(cluster: Cluster) {
+    loop {
+        let due = Instant::now() + pulse::EVERY;
+        sleep_until(due).await;
+        cluster.parts().clocks.pulse.woken(due.elapsed());
     }
 }
 
@@ -320,7 +330,7 @@ fn must_not_lead(parts: &Parts, view: &MetaView) -> bool {
     reason.is_some()
 }
 
-/// Its clock is wrong, its disk is full, it drains, leaves, or has only begun to join.
+/// Its clock is wrong, its disk is full, it is starved, it drains, leaves, or has only begun to join.
 fn why_not_to_lead(parts: &Parts, view: &MetaView) -> Option<String> {
     if let Some(offset) = parts.clocks.too_far() {
         return Some(format!("the wall clock is {} ms away from the others'", offset / 1_000_000));
@@ -330,6 +340,9 @@ fn why_not_to_lead(parts: &Parts, view: &MetaView) -> Option<String> {
     }
     if parts.health.refuses_starts() {
         return Some("the disk is nearly full".into());
+    }
+    if parts.clocks.is_starved() {
+        return Some("the process gets too little of the processor, unlike the others".into());
     }
     let active = view.member(parts.me).is_some_and(|member| member.state() == State::Active);
     (!active).then(|| "the node is no active member".into())

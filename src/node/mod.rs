@@ -4,6 +4,7 @@
 //! config.rs    what it is told          identity.rs   whose data directory it is      env.rs    what it runs on
 //! founding.rs  a new cluster, a new member             keeper.rs     members, replicas, leaders: kept as the metadata says
 //! clocks.rs    how far its clock is off                disk.rs       room on the disk
+//! pulse.rs     does it get the processor?              deletion.rs   what deleted namespaces leave
 //! ```
 //!
 //! # Contract
@@ -19,6 +20,7 @@ mod env;
 mod founding;
 mod identity;
 mod keeper;
+mod pulse;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep};
 
 use super::invariants::b2_replicas::{self, Replicas};
-use super::invariants::{b1_durable, b3_wakes, b4_once, b4_schedules, b5_linear};
+use super::invariants::{b1_durable, b2_listings, b3_wakes, b4_once, b4_schedules, b5_linear};
 use super::ledger;
 use super::options::Options;
 use super::rng::Rng;
@@ -162,6 +162,7 @@ async fn settle(world: &Arc<World>) {
         return;
     }
     b2_replicas::rows(world);
+    b2_listings::check(world);
 }
 
 /// Everything loses its power; what was acknowledged is still there.
