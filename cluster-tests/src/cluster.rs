@@ -16,7 +16,7 @@ use crate::node::{Becomes, Node, Place, program};
 use crate::wait::until;
 
 /// How long a cluster may take to be healthy after whatever happened to it.
-pub const HEAL_TIME: Duration = Duration::from_secs(60);
+pub const HEAL_TIME: Duration = Duration::from_secs(90);
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 const ASK_TIME: Duration = Duration::from_secs(3);
 

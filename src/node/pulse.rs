@@ -19,8 +19,11 @@ const WAKES: usize = 20;
 /// The median from which on a node may be starved, and how many times that of the others it has to be.
 const LATE: Duration = Duration::from_millis(30);
 const TIMES: u32 = 4;
-/// For how long a node that was starved leads nothing: what it was spared tells little of what it could bear.
-const HOLD: Duration = Duration::from_secs(300);
+/// For how long a node that was starved leads nothing: what it is spared tells little of what it could bear. When it is
+/// starved again within `AGAIN` of that, the next time is twice as long, up to `HOLD_MAX`.
+const HOLD: Duration = Duration::from_secs(60);
+const HOLD_MAX: Duration = Duration::from_secs(960);
+const AGAIN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub struct Pulse {
@@ -31,7 +34,8 @@ pub struct Pulse {
 struct State {
     /// How late the last wakes were.
     late: VecDeque<Duration>,
-    starved_until: Option<Instant>,
+    /// Until when it leads nothing, and how long a hold that is.
+    hold: Option<(Instant, Duration)>,
 }
 
 impl Pulse {
@@ -53,11 +57,16 @@ impl Pulse {
     pub fn is_starved(&self, others: Vec<Duration>) -> bool {
         let own = self.lateness();
         let unlike_others = !others.is_empty() && own >= median(others) * TIMES;
-        let mut state = self.state.lock();
+        let (mut state, now) = (self.state.lock(), Instant::now());
         if own >= LATE && unlike_others {
-            state.starved_until = Some(Instant::now() + HOLD);
+            let hold = match state.hold {
+                Some((until, hold)) if now < until => hold,
+                Some((until, hold)) if now < until + AGAIN => (hold * 2).min(HOLD_MAX),
+                Some(_) | None => HOLD,
+            };
+            state.hold = Some((now + hold, hold));
         }
-        state.starved_until.is_some_and(|until| Instant::now() < until)
+        state.hold.is_some_and(|(until, _)| now < until)
     }
 }
 
@@ -84,6 +93,14 @@ mod tests {
         assert!(starved.is_starved(vec![MS, 2 * MS]));
         (0..WAKES).for_each(|_| starved.woken(MS));
         tokio::time::advance(HOLD - MS).await;
+        assert!(starved.is_starved(vec![MS, MS]));
+        tokio::time::advance(MS).await;
+        assert!(!starved.is_starved(vec![MS, MS]));
+        // It could not bear it.
+        (0..WAKES).for_each(|_| starved.woken(40 * MS));
+        assert!(starved.is_starved(vec![MS, MS]));
+        (0..WAKES).for_each(|_| starved.woken(MS));
+        tokio::time::advance(HOLD * 2 - MS).await;
         assert!(starved.is_starved(vec![MS, MS]));
         tokio::time::advance(MS).await;
         assert!(!starved.is_starved(vec![MS, MS]));

@@ -24,7 +24,7 @@ async fn f8_a_disk_is_slow() {
     for round in 0..rounds {
         let disk = &disks[2 - round % 3];
         let limit = || Limit::writes(&disk.dir, WRITES_PER_SECOND, BYTES_PER_SECOND);
-        if !slowed(&mut stage, 3 - round % 3, limit, DISK_SETTLES).await {
+        if slowed(&mut stage, 3 - round % 3, limit, DISK_SETTLES).await.is_none() {
             return;
         }
     }
@@ -37,26 +37,27 @@ async fn f24_a_node_is_starved() {
     let mut stage = Stage::set("starved").await;
     let rounds = rounds(1);
     for round in 0..rounds {
-        if !slowed(&mut stage, 3 - round % 3, || Limit::cpu(CPU_PERCENT), CPU_SETTLES).await {
+        let Some(leads) = slowed(&mut stage, 3 - round % 3, || Limit::cpu(CPU_PERCENT), CPU_SETTLES).await else {
             return;
-        }
+        };
+        assert_eq!(leads, 0, "a starved node goes on leading");
     }
     stage.clear("F-24 a node with 5 % of a core", rounds).await;
 }
 
-/// One node under a limit: what goes through before, once it has settled, and whom it still leads. `false` where
-/// there are no such limits.
+/// One node under a limit: what goes through before, and once it has settled; how many shards it still leads then.
+/// `None` where there are no such limits.
 async fn slowed(
     stage: &mut Stage,
     victim: usize,
     limit: impl Fn() -> anyhow::Result<Limit>,
     settles: Duration,
-) -> bool {
+) -> Option<usize> {
     let limit = match limit() {
         Ok(limit) => limit,
         Err(error) => {
             println!("skipped: {error:#}");
-            return false;
+            return None;
         }
     };
     let led = stage.led_by(victim).await;
@@ -79,5 +80,5 @@ async fn slowed(
         led.len()
     ));
     assert!(during.signals > 0.0, "nothing goes through");
-    true
+    Some(leads)
 }
