@@ -51,9 +51,10 @@ struct Queue {
     /// The longest waiting first.
     polls: VecDeque<Waiting>,
     tasks: Fair<TaskOrder, Offered>,
-    /// Polls and tasks that are being matched: a repeated registration or offer of them is ignored.
+    /// Polls and tasks that are being matched: a repeated registration of a poll is ignored, a repeated offer of a task
+    /// kept until it is known what became of the match.
     claimed_polls: HashSet<(u64, u64)>,
-    claimed_tasks: HashSet<TaskOrder>,
+    claimed_tasks: HashMap<TaskOrder, Option<Offered>>,
     /// By identity: when it polled last.
     pollers: HashMap<String, (UnixNanos, Poll)>,
     /// Backlog of each shard as it said: count, scheduled time of the oldest.
@@ -213,17 +214,10 @@ impl Brokers {
                 continue;
             }
             let order = TaskOrder::of(&task);
-            if queue.claimed_tasks.contains(&order) {
-                continue;
-            }
-            // The later offer knows better who leads the shard.
-            let (priority, fairness_key) = (task.priority, task.fairness_key.clone());
             let offered = Offered { node, group_id: offer.group_id, task };
-            if queue.tasks.insert(priority, &fairness_key, order, offered) {
-                queue.added.count(now);
-            }
-            if queue.tasks.len() > TASKS_MAX {
-                queue.tasks.pop_last();
+            match queue.claimed_tasks.get_mut(&order) {
+                Some(again) => *again = Some(offered),
+                None => queue.hold(order, offered, now),
             }
         }
         (self.matches(&key, now), orphans)
@@ -235,7 +229,12 @@ impl Brokers {
         let Some(queue) = self.queue(&key, now) else { return Vec::new() };
         let order = TaskOrder::of(&task);
         let waits = queue.claimed_polls.remove(&(poll.node_id, poll.poll_id));
-        queue.claimed_tasks.remove(&order);
+        let again = queue.claimed_tasks.remove(&order).flatten();
+        if let (Some(again), Outcome::Started | Outcome::Retry) = (again, outcome) {
+            // The poll was gone when its task came, and the shard's word of that was faster than its answer; or the offer
+            // was on its way before, and the next claim of the task comes to nothing.
+            queue.hold(order, again, now);
+        }
         match outcome {
             Outcome::Started => queue.dispatched.count(now),
             _ if !waits => {}
@@ -327,7 +326,7 @@ impl Queue {
             polls: VecDeque::new(),
             tasks: Fair::default(),
             claimed_polls: HashSet::new(),
-            claimed_tasks: HashSet::new(),
+            claimed_tasks: HashMap::new(),
             pollers: HashMap::new(),
             backlogs: HashMap::new(),
             config: None,
@@ -444,7 +443,7 @@ impl Queue {
                 tracing::debug!(?pause, queue = key.name, "a queue goes over its rate");
             }
             self.claimed_polls.insert((waiting.poll.node_id, waiting.poll.poll_id));
-            self.claimed_tasks.insert(order);
+            self.claimed_tasks.insert(order, None);
             let (backlog_count, poller_delta) = (self.backlog_left(), self.advice(waiting.since, now));
             matches.push(Match {
                 queue: key.clone(),
@@ -459,6 +458,17 @@ impl Queue {
             });
         }
         (matches, None)
+    }
+
+    fn hold(&mut self, order: TaskOrder, offered: Offered, now: Instant) {
+        // The later offer knows better who leads the shard.
+        let (priority, fairness_key) = (offered.task.priority, offered.task.fairness_key.clone());
+        if self.tasks.insert(priority, &fairness_key, order, offered) {
+            self.added.count(now);
+        }
+        if self.tasks.len() > TASKS_MAX {
+            self.tasks.pop_last();
+        }
     }
 
     /// Tasks that wait besides those that are being matched, as far as is known.
@@ -570,6 +580,21 @@ mod tests {
         // A stale task is dropped; the poll still waits and takes the next one.
         assert!(brokers.settle(matched, Outcome::Stale, now).is_empty());
         assert_eq!(brokers.offer(1, offer(vec![task("b", 3, 2)]), now).0.len(), 1);
+    }
+
+    #[test]
+    fn a_task_that_is_given_back_before_its_match_is_settled_is_not_forgotten() {
+        let now = Instant::now();
+        let mut brokers = Brokers::default();
+        brokers.register(poll(1, 60_000), now, 0);
+        let (matches, _) = brokers.offer(1, offer(vec![task("a", 3, 1)]), now);
+        let [matched] = <[Match; 1]>::try_from(matches).expect("one poll, one task");
+        brokers.cancel(&key(), 7, &[1]);
+        // Its poll was gone when it came: the shard has taken the start back, and offers the task again.
+        assert!(brokers.offer(1, offer(vec![task("a", 3, 1)]), now).0.is_empty());
+        assert!(brokers.settle(matched, Outcome::Started, now).is_empty());
+        let matches = brokers.register(poll(2, 60_000), now, 0);
+        assert_eq!(matches.iter().map(|matched| matched.task.run_id.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]
