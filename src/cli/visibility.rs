@@ -91,10 +91,10 @@ fn print(output: Output, rebuild: bool, found: &ListingFaults, left: &ListingFau
     let object = |faults: &ListingFaults| -> Value { kinds(faults).into_iter().map(|(k, n)| (k, json!(n))).collect() };
     match output {
         Output::Json => {
-            let mut shown = json!({ "checked": found.checked, "found": object(found) });
-            if rebuild {
-                shown["left"] = object(left);
-            }
+            let shown = match rebuild {
+                true => json!({ "checked": found.checked, "found": object(found), "left": object(left) }),
+                false => json!({ "checked": found.checked, "found": object(found) }),
+            };
             say(format_args!("{shown:#}"));
         }
         Output::Table => {

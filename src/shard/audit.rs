@@ -107,7 +107,7 @@ pub fn wrong_counts(rows: &dyn Read, slot: Slot, namespace_id: &str, counts: &Co
     let mut wrong: Counts =
         counts.iter().filter(|(key, _)| range.contains(key)).map(|(k, n)| (k.clone(), *n)).collect();
     rows.scan(&range, Direction::Forward, &mut |key, value| {
-        let stored = value.try_into().map(i64::from_le_bytes).unwrap_or(i64::MIN);
+        let stored = value.try_into().map_or(i64::MIN, i64::from_le_bytes);
         if stored == wrong.get(key).copied().unwrap_or(0) {
             wrong.remove(key);
         } else {

@@ -87,7 +87,9 @@ pub fn listed(rows: &dyn Read, slot: Slot, listing: &Listing, batch: &mut BatchB
             batch.delete(stray);
         }
     }
-    wanted.iter().for_each(|row| batch.put(row, &[]));
+    for row in &wanted {
+        batch.put(row, &[]);
+    }
     Ok(())
 }
 
