@@ -83,8 +83,8 @@ pub fn apply(settings: &mut Settings, given: &[Setting]) -> anyhow::Result<()> {
 
 /// One line of the table: name, scope, the field of the settings, and how its value is read.
 macro_rules! key {
-    ($name:literal, $scope:ident, $read:ident, $part:ident . $field:ident) => {
-        Key { name: $name, scope: Scope::$scope, set: |settings, value| $read(&mut settings.$part.$field, value) }
+    ($name:literal, $scope:ident, $read:ident, $part:ident $(. $field:ident)+) => {
+        Key { name: $name, scope: Scope::$scope, set: |settings, value| $read(&mut settings.$part$(.$field)+, value) }
     };
 }
 
@@ -138,13 +138,19 @@ const KEYS: &[Key] = &[
     key!("system.namespaceMinRetentionLocal", Cluster, milliseconds, edge.retention_ms_min),
     key!("frontend.maxBadBinaries", Namespace, number, edge.bad_binaries_max),
     key!("limit.workerBuildIdSize", Cluster, number, edge.build_id_bytes_max),
-    key!("frontend.rps", Cluster, rate, edge.rps),
-    key!("frontend.namespaceRPS", Namespace, rate, edge.namespace_rps),
+    key!("frontend.rps", Cluster, rate, edge.rps.node),
+    key!("frontend.globalRPS", Cluster, rate, edge.rps.cluster),
+    key!("frontend.namespaceRPS", Namespace, rate, edge.namespace_rps.node),
+    key!("frontend.globalNamespaceRPS", Namespace, rate, edge.namespace_rps.cluster),
     key!("frontend.namespaceBurstRatio", Namespace, rate, edge.namespace_burst),
-    key!("frontend.namespaceRPS.visibility", Namespace, rate, edge.visibility_rps),
+    key!("frontend.namespaceRPS.visibility", Namespace, rate, edge.visibility_rps.node),
+    key!("frontend.globalNamespaceRPS.visibility", Namespace, rate, edge.visibility_rps.cluster),
     key!("frontend.namespaceBurstRatio.visibility", Namespace, rate, edge.visibility_burst),
-    key!("frontend.namespaceRPS.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_rps),
+    key!("frontend.namespaceRPS.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_rps.node),
+    key!("frontend.globalNamespaceRPS.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_rps.cluster),
     key!("frontend.namespaceBurstRatio.namespaceReplicationInducingAPIs", Namespace, rate, edge.metadata_burst),
+    key!("frontend.namespaceCount", Namespace, rate, edge.waits.node),
+    key!("frontend.globalNamespaceCount", Namespace, rate, edge.waits.cluster),
     key!("system.disallowQuery", Namespace, no_flag, edge.queries),
     key!("frontend.enableUpdateWorkflowExecution", Namespace, flag, edge.updates),
     key!("frontend.enableSchedules", Namespace, flag, edge.schedules),

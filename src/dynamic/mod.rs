@@ -62,18 +62,21 @@ pub struct EdgeSettings {
     pub schedules: bool,
     /// Whether there are activities without a workflow (`activity.enableStandalone`).
     pub standalone_activities: bool,
-    /// Requests a second that a node takes (`frontend.rps`); 0 for no limit.
-    pub rps: f64,
-    /// Requests a second that a node takes of a namespace, and how many seconds' worth of them at once; 0 for no limit
-    /// (`frontend.namespaceRPS`, `frontend.namespaceBurstRatio`).
-    pub namespace_rps: f64,
+    /// Requests a second (`frontend.rps`, `frontend.globalRPS`).
+    pub rps: Allowance,
+    /// Requests a second of a namespace (`frontend.namespaceRPS`, `frontend.globalNamespaceRPS`), and how many seconds'
+    /// worth of them at once (`frontend.namespaceBurstRatio`).
+    pub namespace_rps: Allowance,
     pub namespace_burst: f64,
     /// Likewise lists and counts (the same keys with `.visibility`).
-    pub visibility_rps: f64,
+    pub visibility_rps: Allowance,
     pub visibility_burst: f64,
     /// Likewise changes of the namespace and its queues' limits (with `.namespaceReplicationInducingAPIs`).
-    pub metadata_rps: f64,
+    pub metadata_rps: Allowance,
     pub metadata_burst: f64,
+    /// Calls of a namespace that may wait at one time, of each RPC that waits (`frontend.namespaceCount`,
+    /// `frontend.globalNamespaceCount`).
+    pub waits: Allowance,
     /// Whether the first workflow task may go with the answer to a start (`system.enableEagerWorkflowStart`).
     pub eager_start: bool,
     /// Whether workers are told that their polls end when they say goodbye, so that they wait for what those bring
@@ -83,6 +86,23 @@ pub struct EdgeSettings {
     /// in any case. And how many a namespace has (`frontend.maxWorkflowRulesPerNamespace`).
     pub workflow_rules: bool,
     pub workflow_rules_max: u64,
+}
+
+/// How much a node takes; 0 for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Allowance {
+    /// What is said of each node.
+    pub node: f64,
+    /// What is said of the cluster: if anything, it holds instead, and each node has its share.
+    pub cluster: f64,
+}
+
+impl Allowance {
+    /// What one of so many nodes takes; `None`: there is no limit.
+    pub fn of_node(self, nodes: impl FnOnce() -> usize) -> Option<f64> {
+        let limit = if self.cluster > 0.0 { self.cluster / nodes().max(1) as f64 } else { self.node };
+        (limit > 0.0).then_some(limit)
+    }
 }
 
 impl Default for EdgeSettings {
@@ -100,13 +120,14 @@ impl Default for EdgeSettings {
             updates: true,
             schedules: true,
             standalone_activities: true,
-            rps: 0.0,
-            namespace_rps: 0.0,
+            rps: Allowance::default(),
+            namespace_rps: Allowance::default(),
             namespace_burst: 2.0,
-            visibility_rps: 0.0,
+            visibility_rps: Allowance::default(),
             visibility_burst: 1.0,
-            metadata_rps: 0.0,
+            metadata_rps: Allowance::default(),
             metadata_burst: 10.0,
+            waits: Allowance { node: 20_000.0, cluster: 0.0 },
             eager_start: true,
             polls_end_at_shutdown: false,
             workflow_rules: false,

@@ -9,6 +9,7 @@ use tonic_health::server::HealthReporter;
 
 use super::Result;
 use super::rates::{Quota, Rates};
+use super::waits::{Place, Waits};
 use crate::cluster::Cluster;
 
 /// The names under which health is asked for: the node as a whole, and its two services.
@@ -19,8 +20,8 @@ const HEALTH_NAMES: [&str; 3] =
 #[derive(Clone)]
 pub struct Edge {
     inner: Arc<Inner>,
-    /// Of the RPC that is served; `None` for what the server does of itself.
-    quota: Option<Quota>,
+    /// The RPC that is served, and its quota; `None` for what the server does of itself.
+    rpc: Option<(&'static str, Quota)>,
 }
 
 struct Inner {
@@ -28,28 +29,41 @@ struct Inner {
     health: HealthReporter,
     draining: watch::Sender<bool>,
     rates: Rates,
+    waits: Waits,
 }
 
 impl Edge {
     /// What health checks answer is set by [`Edge::set_serving`] or [`Edge::follow_readiness`].
     pub fn new(cluster: Cluster) -> Self {
         let draining = watch::Sender::new(false);
-        let inner = Inner { cluster, health: HealthReporter::new(), draining, rates: Rates::default() };
-        Self { inner: Arc::new(inner), quota: None }
+        let health = HealthReporter::new();
+        let inner = Inner { cluster, health, draining, rates: Rates::default(), waits: Waits::default() };
+        Self { inner: Arc::new(inner), rpc: None }
     }
 
     /// The edge as a client's call has it, unless the node takes no more of the kind.
-    pub(super) fn admit(&self, quota: Quota) -> Result<Self> {
-        self.inner.rates.admit_to_node(quota, &self.cluster().settings().edge)?;
-        Ok(Self { inner: Arc::clone(&self.inner), quota: Some(quota) })
+    pub(super) fn admit(&self, rpc: &'static str, quota: Quota) -> Result<Self> {
+        self.inner.rates.admit_to_node(quota, &self.cluster().settings().edge, || self.nodes())?;
+        Ok(Self { inner: Arc::clone(&self.inner), rpc: Some((rpc, quota)) })
     }
 
     /// Counts a client's call as its namespace's.
     pub(super) fn admit_to(&self, namespace: &str) -> Result<()> {
-        match self.quota {
-            Some(quota) => self.inner.rates.admit(namespace, quota, &self.cluster().settings_of(namespace).edge),
-            None => Ok(()),
-        }
+        let Some((_, quota)) = self.rpc else { return Ok(()) };
+        let settings = self.cluster().settings_of(namespace);
+        self.inner.rates.admit(namespace, quota, &settings.edge, || self.nodes())
+    }
+
+    /// A place for a client's call that is about to wait, to be kept as long as it does.
+    pub(super) fn wait_in(&self, namespace: &str) -> Result<Option<Place>> {
+        let Some((rpc, _)) = self.rpc else { return Ok(None) };
+        let limit = self.cluster().settings_of(namespace).edge.waits.of_node(|| self.nodes());
+        self.inner.waits.take(rpc, namespace, limit).map(Some)
+    }
+
+    /// Nodes among which what the cluster takes is shared.
+    fn nodes(&self) -> usize {
+        self.cluster().meta().present_members().count()
     }
 
     pub fn cluster(&self) -> &Cluster {

@@ -68,11 +68,19 @@ fn rate_exceeded(scope: ResourceExhaustedScope, message: &str) -> Rejection {
 }
 
 pub fn too_many_batches() -> Rejection {
+    too_many_at_once("Max concurrent batch operations is reached")
+}
+
+pub fn too_many_wait() -> Rejection {
+    too_many_at_once("namespace concurrent poller limit exceeded")
+}
+
+fn too_many_at_once(message: &str) -> Rejection {
     let detail = ResourceExhaustedFailure {
         cause: ResourceExhaustedCause::ConcurrentLimit.into(),
         scope: ResourceExhaustedScope::Namespace.into(),
     };
-    with_detail(code::RESOURCE_EXHAUSTED, "Max concurrent batch operations is reached", &detail)
+    with_detail(code::RESOURCE_EXHAUSTED, message, &detail)
 }
 
 pub fn bad_task_token() -> Rejection {

@@ -40,6 +40,7 @@ mod task;
 mod tests;
 mod updates;
 mod version;
+mod waits;
 mod workers;
 pub(crate) mod workflow_service;
 

@@ -8,6 +8,7 @@ use bristlecone_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use bristlecone_proto::temporal::api::taskqueue::v1::TaskQueue;
 use tokio::time::Instant;
 
+use super::waits::Place;
 use super::{Call, Edge, Result, check};
 use crate::dynamic::TaskType;
 use crate::meta::NamespaceEntry;
@@ -30,6 +31,8 @@ pub(super) struct Waiting {
     pub namespace: Arc<NamespaceEntry>,
     pub poll: Poll,
     pub until: Instant,
+    /// Held as long as it waits.
+    pub _place: Option<Place>,
 }
 
 impl Edge {
@@ -54,6 +57,6 @@ impl Edge {
             worker_instance_key: polled.worker_instance_key,
             tasks_per_second_max: polled.tasks_per_second_max,
         };
-        Ok(Waiting { namespace, poll, until })
+        Ok(Waiting { namespace, poll, until, _place: self.wait_in(&polled.namespace)? })
     }
 }

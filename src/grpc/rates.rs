@@ -7,7 +7,8 @@
 //! frontend.namespaceRPS.visibility                        lists and counts of one namespace
 //! frontend.namespaceRPS.namespaceReplicationInducingAPIs  changes of the namespace itself and of its queues' limits
 //! ```
-//! A rate of 0, the default, is no limit. Each level of urgency has a bucket, and what is taken from one is taken from
+//! A rate of 0, the default, is no limit. The same keys with `global` (frontend.globalRPS, frontend.globalNamespaceRPS…)
+//! are for the whole cluster: each node has its share of them, and what they say goes before what is said of a node. Each level of urgency has a bucket, and what is taken from one is taken from
 //! those of all less urgent levels too: a namespace at its limit has its polls refused before its completions.
 //! Urgency as in Temporal's server, service/frontend/configs/quotas.go. Health and reflection are never refused.
 //!
@@ -116,31 +117,33 @@ impl Default for Rates {
 impl Rates {
     /// # Errors
     /// RESOURCE_EXHAUSTED: the node takes no more at the moment.
-    pub fn admit_to_node(&self, quota: Quota, settings: &EdgeSettings) -> Result<()> {
+    pub fn admit_to_node(&self, quota: Quota, settings: &EdgeSettings, nodes: impl FnOnce() -> usize) -> Result<()> {
         // Bursts of two seconds, as those of a namespace have by default.
         const BURST: f64 = 2.0;
-        if settings.rps <= 0.0 {
-            return Ok(());
-        }
+        let Some(rate) = settings.rps.of_node(nodes) else { return Ok(()) };
         let level = match quota {
             Quota::Execution(level) => level,
             Quota::Visibility | Quota::Metadata => 1,
         };
-        let admitted = self.node.take(level, self.begun.elapsed(), settings.rps, BURST);
+        let admitted = self.node.take(level, self.begun.elapsed(), rate, BURST);
         if admitted { Ok(()) } else { Err(errors::service_rate_exceeded()) }
     }
 
     /// # Errors
     /// RESOURCE_EXHAUSTED: no more is taken of this namespace at the moment.
-    pub fn admit(&self, namespace: &str, quota: Quota, settings: &EdgeSettings) -> Result<()> {
+    pub fn admit(
+        &self,
+        namespace: &str,
+        quota: Quota,
+        settings: &EdgeSettings,
+        nodes: impl FnOnce() -> usize,
+    ) -> Result<()> {
         let (rate, burst) = match quota {
             Quota::Execution(_) => (settings.namespace_rps, settings.namespace_burst),
             Quota::Visibility => (settings.visibility_rps, settings.visibility_burst),
             Quota::Metadata => (settings.metadata_rps, settings.metadata_burst),
         };
-        if rate <= 0.0 {
-            return Ok(());
-        }
+        let Some(rate) = rate.of_node(nodes) else { return Ok(()) };
         let buckets = self.buckets(namespace);
         let now = self.begun.elapsed();
         let admitted = match quota {
@@ -202,28 +205,33 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dynamic::Allowance;
     use crate::grpc::rpcs::RPCS;
 
     fn settings() -> EdgeSettings {
-        EdgeSettings { namespace_rps: 10.0, namespace_burst: 2.0, ..EdgeSettings::default() }
+        EdgeSettings {
+            namespace_rps: Allowance { node: 10.0, cluster: 0.0 },
+            namespace_burst: 2.0,
+            ..EdgeSettings::default()
+        }
     }
 
     fn count(rates: &Rates, level: usize, settings: &EdgeSettings) -> usize {
-        (0..1_000).filter(|_| rates.admit("n", Quota::Execution(level), settings).is_ok()).count()
+        (0..1_000).filter(|_| rates.admit("n", Quota::Execution(level), settings, || 3).is_ok()).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_holds_after_its_burst() {
         let (rates, settings) = (Rates::default(), settings());
         assert_eq!(count(&rates, 1, &settings), 20);
-        let refused = rates.admit("n", Quota::Execution(1), &settings).expect_err("none is left");
+        let refused = rates.admit("n", Quota::Execution(1), &settings, || 3).expect_err("none is left");
         assert_eq!(refused, errors::namespace_rate_exceeded());
         tokio::time::advance(Duration::from_millis(500)).await;
         assert_eq!(count(&rates, 1, &settings), 5);
-        assert!(rates.admit("other", Quota::Execution(1), &settings).is_ok());
-        assert!(rates.admit("n", Quota::Visibility, &settings).is_ok(), "it has a limit of its own");
+        assert!(rates.admit("other", Quota::Execution(1), &settings, || 3).is_ok());
+        assert!(rates.admit("n", Quota::Visibility, &settings, || 3).is_ok(), "it has a limit of its own");
         // Another rate holds at once.
-        let more = EdgeSettings { namespace_rps: 1_000.0, ..settings };
+        let more = EdgeSettings { namespace_rps: Allowance { node: 1_000.0, cluster: 0.0 }, ..settings };
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(count(&rates, 1, &more) >= 990);
         assert_eq!(count(&rates, 1, &EdgeSettings::default()), 1_000, "no limit by default");
@@ -240,13 +248,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_has_a_rate_for_all_namespaces() {
-        let settings = EdgeSettings { rps: 5.0, ..EdgeSettings::default() };
+    async fn each_node_has_its_share_of_what_the_cluster_takes() {
         let rates = Rates::default();
-        let admitted = (0..100).filter(|_| rates.admit_to_node(Quota::Execution(1), &settings).is_ok()).count();
+        let of_cluster = EdgeSettings { namespace_rps: Allowance { node: 1_000.0, cluster: 30.0 }, ..settings() };
+        assert_eq!(count(&rates, 1, &of_cluster), 20, "of 30 a second a third, two seconds' worth at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_a_rate_for_all_namespaces() {
+        let settings = EdgeSettings { rps: Allowance { node: 5.0, cluster: 0.0 }, ..EdgeSettings::default() };
+        let rates = Rates::default();
+        let admitted = (0..100).filter(|_| rates.admit_to_node(Quota::Execution(1), &settings, || 3).is_ok()).count();
         assert_eq!(admitted, 10);
-        assert_eq!(rates.admit_to_node(Quota::Visibility, &settings), Err(errors::service_rate_exceeded()));
-        assert_eq!(rates.admit_to_node(Quota::Execution(0), &settings), Ok(()));
+        assert_eq!(rates.admit_to_node(Quota::Visibility, &settings, || 3), Err(errors::service_rate_exceeded()));
+        assert_eq!(rates.admit_to_node(Quota::Execution(0), &settings, || 3), Ok(()));
     }
 
     #[test]

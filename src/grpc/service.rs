@@ -82,7 +82,7 @@ impl ApiService {
             let refused = status::of(rejection).into_http();
             return method.meter.observe(&call, std::future::ready(refused)).await;
         }
-        let edge = match self.edge.admit(method.quota) {
+        let edge = match self.edge.admit(rpc.name, method.quota) {
             Ok(edge) => edge,
             Err(rejection) => {
                 let refused = status::of(rejection).into_http();

@@ -23,6 +23,7 @@ pub async fn handle(
         return Err(reply::invalid_argument("run id is required when long poll token is provided"));
     }
     let known = edge.open_change(&chain, &request.run_id, &request.long_poll_token)?;
+    let _place = edge.wait_in(&request.namespace)?;
     let end = edge.await_change(&chain, &request.run_id, known, &call).await?;
     if end.next_event_id > known {
         return edge.describe_standalone(&chain, request, call.answer_by()).await;

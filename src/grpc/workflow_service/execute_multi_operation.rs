@@ -42,6 +42,7 @@ pub async fn handle(
     check::note_types(start.search_attributes.as_mut(), &namespace.record);
     let chain = chain_id(&namespace.record, &start.workflow_id);
     let both = UpdateWithStart { start: Some(start), update: Some(update) };
+    let _place = edge.wait_in(&request.namespace)?;
     let executed = edge.cluster().update_with_start(&chain, both, call.answer_by());
     edge.unless_draining(executed).await.unwrap_or_else(|| Err(errors::stopping()))
 }

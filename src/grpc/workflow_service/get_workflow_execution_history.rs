@@ -15,6 +15,7 @@ pub async fn handle(edge: Edge, call: Call, request: GetWorkflowExecutionHistory
     let cluster = edge.cluster();
     let settings = cluster.settings_of(&request.namespace);
     let known = (cluster.tokens(), &*settings);
+    let _place = request.wait_new_event.then(|| edge.wait_in(&request.namespace)).transpose()?;
     let mut reading = Reading::begin(chain, execution, request.maximum_page_size, &request.next_page_token, known)?;
     reading.filter = filter;
     reading.wait = request.wait_new_event;

@@ -26,6 +26,7 @@ pub async fn handle(
     if now.outcome.is_some() {
         return Ok(PollActivityExecutionResponse { run_id: now.run_id, outcome: now.outcome });
     }
+    let _place = edge.wait_in(&request.namespace)?;
     let end = edge.await_change(&chain, &now.run_id, i64::MAX, &call).await?;
     if end.running {
         return Ok(PollActivityExecutionResponse::default());

@@ -21,6 +21,7 @@ pub async fn handle(
     };
     let execution = check::execution(reference.workflow_execution.as_ref(), &edge.cluster().settings().core)?;
     let chain = chain_id(&namespace.record, &execution.workflow_id);
+    let _place = edge.wait_in(&request.namespace)?;
     let poll = edge.cluster().poll_update(&chain, request, call.answer_by());
     edge.unless_draining(poll).await.unwrap_or_else(|| Err(errors::stopping()))
 }

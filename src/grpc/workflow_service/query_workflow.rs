@@ -22,6 +22,7 @@ pub async fn handle(edge: Edge, call: Call, request: QueryWorkflowRequest) -> Re
         return Err(invalid_argument(validate::BLOB_TOO_LARGE));
     }
     let chain = chain_id(&namespace.record, &execution.workflow_id);
+    let _place = edge.wait_in(&request.namespace)?;
     let answer = edge.cluster().query(&chain, request, call.answer_by()).await;
     answer.map_err(|rejection| match rejection.code {
         code::DEADLINE_EXCEEDED => plain(code::DEADLINE_EXCEEDED, "query timed out before a worker could process it"),

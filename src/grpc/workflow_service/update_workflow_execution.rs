@@ -17,6 +17,7 @@ pub async fn handle(
     let namespace = edge.namespace(&request.namespace)?;
     let (request, workflow_id) = prepared(&edge, request)?;
     let chain = chain_id(&namespace.record, &workflow_id);
+    let _place = edge.wait_in(&request.namespace)?;
     let update = edge.cluster().update_workflow(&chain, request, call.answer_by());
     edge.unless_draining(update).await.unwrap_or_else(|| Err(errors::stopping()))
 }

@@ -379,30 +379,60 @@ fn a_file_that_ends_where_the_next_range_begins_stays() {
     assert_eq!(rows(store).expect("nothing is damaged").into_keys().collect::<Vec<_>>(), [b"d"]);
 }
 
+/// Bytes that nothing makes smaller, another lot for each number.
+fn noise(number: u32, bytes: usize) -> Vec<u8> {
+    let words = (0u32..).map(|at| crc32c::crc32c(&[number.to_le_bytes(), at.to_le_bytes()].concat()));
+    words.flat_map(u32::to_le_bytes).take(bytes).collect()
+}
+
+/// Bytes on disk once nothing is left to be done.
+fn settled(subject: &DiskSubject) -> u64 {
+    subject.store().flush().expect("the flush succeeds");
+    subject.rocks().db.wait_for_compact(&WaitForCompactOptions::default()).expect("compactions end");
+    subject.store().usage().expect("it runs").disk
+}
+
 #[test]
 fn reclaiming_gives_the_space_back() {
     let subject = DiskSubject::new();
     let store = subject.store();
-    let value = |number: u32| {
-        (0..250)
-            .flat_map(move |at| crc32c::crc32c(&[number.to_le_bytes(), u32::to_le_bytes(at)].concat()).to_le_bytes())
-    };
     for number in 0..12_000u32 {
         let first = if number % 4 == 0 { 'a' } else { 'b' };
         let key = format!("{first}{number:06}");
-        let value: Vec<u8> = value(number).collect();
-        store.write(&[batch(|batch| batch.put(key.as_bytes(), &value))]).expect("the write succeeds");
+        store.write(&[batch(|batch| batch.put(key.as_bytes(), &noise(number, 1000)))]).expect("the write succeeds");
     }
     store.flush().expect("the flush succeeds");
     subject.rocks().db.compact_range(None::<&[u8]>, None::<&[u8]>);
-    let before = store.usage().expect("it runs").disk;
+    let before = settled(&subject);
     let range = KeyRange::new(&b"b"[..], &b"c"[..]);
     store.write(&[batch(|batch| batch.delete_range(&range))]).expect("the write succeeds");
     store.reclaim(&range).expect("the range is empty");
-    subject.rocks().db.wait_for_compact(&WaitForCompactOptions::default()).expect("compactions end");
-    let after = store.usage().expect("it runs").disk;
+    let after = settled(&subject);
     assert!(before > 10 << 20 && after * 2 < before, "{before} bytes became {after}");
     assert_eq!(rows(store).expect("nothing is damaged").len(), 3000);
+}
+
+/// As retention deletes: row by row, here and there, in a store that has nothing else to do.
+#[test]
+fn rows_that_are_deleted_one_by_one_give_their_space_back() {
+    for (count, bytes) in [(12_000, 1000), (3_000, 6000)] {
+        let subject = DiskSubject::new();
+        let store = subject.store();
+        let key = |number: u32| format!("{number:06}");
+        for number in 0..count {
+            let row = batch(|batch| batch.put(key(number).as_bytes(), &noise(number, bytes)));
+            store.write(&[row]).expect("the write succeeds");
+        }
+        store.flush().expect("the flush succeeds");
+        subject.rocks().db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        let before = settled(&subject);
+        for number in (0..count).filter(|number| number % 8 != 0) {
+            store.write(&[batch(|batch| batch.delete(key(number).as_bytes()))]).expect("the write succeeds");
+        }
+        let after = settled(&subject);
+        assert!(before > 10 << 20 && after * 2 < before, "of rows of {bytes} bytes: {before} bytes became {after}");
+        assert_eq!(rows(store).expect("nothing is damaged").len(), count as usize / 8);
+    }
 }
 
 #[test]

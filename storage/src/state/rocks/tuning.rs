@@ -41,6 +41,14 @@ const ZSTD_WINDOW_BITS: i32 = -14;
 /// Values of this length and more stand in files of their own, out of the way of compactions.
 const BLOB_BYTES_MIN: u64 = 4096;
 
+/// Share of those files, the oldest, whose values a compaction moves on; and the share of what is left over in them from
+/// which they are emptied even where nothing else is to be compacted. Otherwise a store in which there is only deleted
+/// keeps all its space.
+const BLOB_GC_SHARE: f64 = 0.5;
+const BLOB_GARBAGE_MAX: f64 = 0.5;
+/// Share of deletes among the entries of a file from which it is compacted at once, for the same reason.
+const DELETES_MAX: f64 = 0.5;
+
 /// `Op::Add`: what is no number makes reads of the row, and compactions, fail as corrupt.
 fn add(_key: &[u8], stored: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let amounts: Option<Vec<i64>> =
@@ -83,6 +91,9 @@ pub(super) fn tuned(options: &RocksOptions, cache: &Cache) -> Result<Options, Er
     tuned.set_min_blob_size(BLOB_BYTES_MIN);
     tuned.set_blob_compression_type(DBCompressionType::Lz4);
     tuned.set_enable_blob_gc(true);
+    tuned.set_blob_gc_age_cutoff(BLOB_GC_SHARE);
+    tuned.set_blob_gc_force_threshold(BLOB_GARBAGE_MAX);
+    tuned.add_compact_on_deletion_collector_factory(0, 0, DELETES_MAX);
     tuned.set_blob_cache(cache);
     tuned.set_block_based_table_factory(&table(cache));
 
