@@ -12,13 +12,15 @@ use bristlecone_cluster_tests::sim::linear::{Answer, Ask, Op};
 use bristlecone_storage::planted::Bug;
 
 /// Seeds that once showed a bug of the product.
-const REGRESSIONS: [(u64, &str); 6] = [
+const REGRESSIONS: [(u64, &str); 8] = [
     (1, "the wall clock of a leader stepped, its shards followed, and timers fired early"),
     (15, "a node died while it joined, between its identity and its log, and could never start again"),
     (29, "a node that led no more, and was behind, gave a short page: the history had a hole"),
     (45, "a node began anew with a wrong clock, heard one other, and led: two that differ cannot tell who is wrong"),
     (77, "a replica was removed and came back: the purger measured it by the one before, and died of it"),
     (300, "a leader died in the midst of a change of voters, and nobody finished it: the next death was one too many"),
+    (837, "a node died while it joined, before the first entry of its log, and could never start again"),
+    (1378, "a trigger that may overlap waited for word of a run that nobody led, and went with its schedule"),
 ];
 
 fn campaign(first: u64, seeds: u64) -> Campaign {

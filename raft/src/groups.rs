@@ -112,10 +112,12 @@ impl Groups {
     }
 
     /// Opens every group that the state store names, replaying its log, and starts flushing and purging.
-    /// Call it once.
+    /// Call it once. [`Error::Storage`] when the log has entries of a group that the state store does not know.
     pub async fn open_existing(&self) -> Result<(), Error> {
         let _changing = self.node.changing.lock().await;
-        for id in self.node.stored_groups()? {
+        let stored = self.node.stored_groups()?;
+        self.node.require_rows(&stored)?;
+        for id in stored {
             self.node.open(id).await?;
         }
         let Env { tasks, config, .. } = &self.node.env;
@@ -151,24 +153,6 @@ impl Groups {
         self.found(id, nothing).await
     }
 
-    /// Groups of which this node has a log and no rows: they were being removed when it crashed, or the
-    /// rows were lost. Creating one (empty) keeps the vote in its log; nothing else of it is used again.
-    pub fn orphans(&self) -> Vec<GroupId> {
-        let mut ids = self.node.env.log.groups();
-        let open = self.node.groups.read();
-        ids.retain(|id| !open.contains_key(id));
-        ids
-    }
-
-    /// Drops the log of a group of which this node is surely no member any more.
-    pub async fn drop_orphan(&self, id: GroupId) -> Result<(), Error> {
-        let _changing = self.node.changing.lock().await;
-        if self.node.group(id).is_some() {
-            return Err(Error::AlreadyExists(id));
-        }
-        self.node.remove_log(id).await
-    }
-
     pub fn group(&self, id: GroupId) -> Option<Group> {
         self.node.groups.read().get(&id).cloned()
     }
@@ -192,6 +176,9 @@ impl Groups {
         }
         batch.delete_range(&keys::group_rows(id));
         let batch = batch.finish().map_err(|error| Error::Refused(error.to_string()))?;
+        // While the rows go, the log is not that of a replica whose rows were lost.
+        let nothing = types::log_id_to(&BEFORE_ALL);
+        wait_for(|done| self.node.env.log.reset(id, nothing, done)).await?;
         let store = self.node.env.state.clone();
         let remove = move || {
             store.write(&[batch])?;
@@ -253,6 +240,21 @@ impl Node {
         };
         self.env.state.scan(&keys::one_slot(keys::GROUP_SLOT), Direction::Forward, collect).map_err(storage)?;
         Ok(ids)
+    }
+
+    /// A replica whose rows are gone would answer as if it had never acknowledged what its log holds, and elect leaders
+    /// that lack it.
+    fn require_rows(&self, stored: &[GroupId]) -> Result<(), Error> {
+        let log = &self.env.log;
+        let held = |id: &GroupId| log.state(*id).last.is_some_and(|last| last.index > BEFORE_ALL.index);
+        let lost: Vec<GroupId> = log.groups().into_iter().filter(|id| !stored.contains(id) && held(id)).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Storage(format!(
+            "the log has entries of the groups {lost:?}, whose rows are gone: the data directory is damaged. Remove \
+             this node and join with an empty one"
+        )))
     }
 
     async fn open(&self, id: GroupId) -> Result<Group, Error> {

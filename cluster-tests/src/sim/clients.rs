@@ -4,6 +4,7 @@
 //! A call whose outcome is unknown is made again with the same request id, at another node. What a reader must see is
 //! taken down before the call leaves: only what was acknowledged by then is demanded of the answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use bristlecone_proto::temporal::api::query::v1::WorkflowQuery;
 use bristlecone_proto::temporal::api::workflowservice::v1::{
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse, GetWorkflowExecutionHistoryRequest,
-    QueryWorkflowRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    ListWorkflowExecutionsRequest, QueryWorkflowRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
 };
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status};
@@ -74,6 +75,10 @@ pub async fn start(world: Arc<World>, plan: Plan, mut rng: Rng) {
         let mut call = Request::new(request.clone());
         call.set_timeout(CALL_TIME);
         let under = world.calls.call(&plan.workflow_id, Ask::Start);
+        if world.options.doubled > 0 {
+            // It may come twice, the second time when the run has ended that was in the way of the first.
+            drop(world.calls.call(&plan.workflow_id, Ask::Start));
+        }
         let answer = world.service(&mut rng).start_workflow_execution(call).await;
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         world.trace.line(&format!("start {} {}: {code:?}", plan.workflow_id, plan.request_id));
@@ -235,6 +240,30 @@ pub async fn history(
     b2_histories::shown(world, workflow_id, run_id, &events);
     b5_reads::history(world, run_id, &demanded, &events);
     Ok(events)
+}
+
+/// The runs that are listed, and their workflow ids.
+///
+/// # Errors
+/// The call's own.
+pub async fn list(world: &World, rng: &mut Rng) -> Result<BTreeMap<String, String>, Status> {
+    let mut runs = BTreeMap::new();
+    let mut token = bytes::Bytes::new();
+    loop {
+        let mut request = Request::new(ListWorkflowExecutionsRequest {
+            namespace: NAMESPACE.to_string(),
+            next_page_token: token,
+            ..ListWorkflowExecutionsRequest::default()
+        });
+        request.set_timeout(CALL_TIME);
+        let page = world.service(rng).list_workflow_executions(request).await?.into_inner();
+        let listed = page.executions.into_iter().filter_map(|info| info.execution);
+        runs.extend(listed.map(|execution| (execution.run_id, execution.workflow_id)));
+        token = page.next_page_token;
+        if token.is_empty() {
+            return Ok(runs);
+        }
+    }
 }
 
 /// A description of a run, or of the current one.

@@ -158,7 +158,7 @@ async fn inflict(world: &Arc<World>, rng: &mut Rng, fault: Fault, node: &Arc<Sim
             tokio::spawn(async move {
                 // As long as a stop may take.
                 sleep(Duration::from_secs(5)).await;
-                if node.up().is_none() && world.node(node.number).is_some() {
+                if node.is_stopping() && world.node(node.number).is_some() {
                     world.crash(&node, false);
                     world.start(&node);
                 }

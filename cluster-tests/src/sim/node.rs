@@ -154,7 +154,8 @@ impl SimNode {
             state.stopping = Some(stop);
             state.starts
         };
-        if !self.disk.exists(&Path::new(DATA).join("identity")).unwrap_or(false) {
+        // A disk without power does not say.
+        if matches!(self.disk.exists(&Path::new(DATA).join("identity")), Ok(false)) {
             *self.store.lock() = Arc::new(Self::fresh_store(&self.disk));
         }
         let entropy = Rng::of(options.seed, &format!("node {} start {starts}", self.number));
@@ -205,6 +206,12 @@ impl SimNode {
     pub fn ask_to_stop(&self) -> bool {
         let mut state = self.state.lock();
         state.up.is_some() && state.stopping.take().is_some_and(|stop| stop.send(()).is_ok())
+    }
+
+    /// Whether a process that was asked to stop is still there, be it held up or about to end.
+    pub fn is_stopping(&self) -> bool {
+        let state = self.state.lock();
+        state.tasks.is_some() && state.stopping.is_none()
     }
 
     /// Holds the process up, as SIGSTOP does; false when none runs.

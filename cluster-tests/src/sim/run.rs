@@ -8,6 +8,7 @@ use std::time::Duration;
 use bristlecone_proto::temporal::api::history::v1::HistoryEvent;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, sleep};
+use tonic::Status;
 
 use super::invariants::b2_replicas::{self, Replicas};
 use super::invariants::{b1_durable, b2_listings, b3_wakes, b4_once, b4_schedules, b5_linear};
@@ -202,32 +203,39 @@ fn lacking(world: &World, what: &str) {
     }
 }
 
-/// The final history of every run that anybody was told of.
+/// The final history of every run that anybody was told of, and of every run that is listed: one that a reset ended
+/// before its first workflow task was shown to nobody, yet it may have taken signals.
 async fn histories(world: &Arc<World>) -> BTreeMap<String, Vec<HistoryEvent>> {
     let rng = &mut Rng::of(world.options.seed, "final reads");
-    let runs: Vec<(String, String)> = {
+    let mut runs: BTreeMap<String, String> = {
         let known = world.ledger.known.lock();
-        known.runs.iter().map(|(run, of)| (of.workflow_id.clone(), run.clone())).collect()
+        known.runs.iter().map(|(run, of)| (run.clone(), of.workflow_id.clone())).collect()
     };
+    match in_the_end(async || clients::list(world, rng).await).await {
+        Ok(listed) => runs.extend(listed),
+        Err(status) => world.violated(format!("B-1: the runs cannot be listed: {status}")),
+    }
     let mut histories = BTreeMap::new();
-    for (workflow_id, run_id) in runs {
-        let since = Instant::now();
-        loop {
-            match clients::history(world, rng, &workflow_id, &run_id).await {
-                Ok(events) => {
-                    let settled = ledger::settled(&events).to_vec();
-                    histories.insert(run_id, settled);
-                    break;
-                }
-                Err(status) if since.elapsed() > PATIENCE => {
-                    world.violated(format!("B-1: the history of {run_id} cannot be read: {status}"));
-                    break;
-                }
-                Err(_) => sleep(Duration::from_millis(200)).await,
+    for (run_id, workflow_id) in runs {
+        match in_the_end(async || clients::history(world, rng, &workflow_id, &run_id).await).await {
+            Ok(events) => {
+                histories.insert(run_id, ledger::settled(&events).to_vec());
             }
+            Err(status) => world.violated(format!("B-1: the history of {run_id} cannot be read: {status}")),
         }
     }
     histories
+}
+
+/// What is answered, once it is.
+async fn in_the_end<T>(mut ask: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
+    let since = Instant::now();
+    loop {
+        match ask().await {
+            Err(_) if since.elapsed() <= PATIENCE => sleep(Duration::from_millis(200)).await,
+            answer => return answer,
+        }
+    }
 }
 
 fn is_formed(world: &World) -> bool {

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::network::Network;
 use crate::shared::slots;
 use crate::{
-    Applied, Decision, Env, Epoch, Group, GroupId, Groups, Members, NodeId, Observer, ProposeError, RaftConfig,
+    Applied, Decision, Env, Epoch, Error, Group, GroupId, Groups, Members, NodeId, Observer, ProposeError, RaftConfig,
 };
 
 /// Patience with a cluster that should do something, in simulated time.
@@ -128,6 +128,10 @@ impl Cluster {
     }
 
     pub async fn start(&mut self, id: NodeId) {
+        self.try_start(id).await.expect("groups");
+    }
+
+    pub async fn try_start(&mut self, id: NodeId) -> Result<(), Error> {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         node.starts += 1;
         let tasks = Tasks::single_threaded();
@@ -147,9 +151,16 @@ impl Cluster {
             config: self.config.clone(),
         })
         .expect("settings");
-        groups.open_existing().await.expect("groups");
+        groups.open_existing().await?;
         self.network.connect(id, groups.clone());
         node.up = Some(Up { groups, log, tasks });
+        Ok(())
+    }
+
+    /// The rows of a node that is not up are gone.
+    pub fn lose_rows(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.store = Arc::new(ModelStore::new(Arc::new(node.vfs.clone()), ModelOptions::default()));
     }
 
     /// The node's process dies and the machine loses what was not synced.

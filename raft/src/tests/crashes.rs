@@ -166,3 +166,32 @@ async fn a_failed_sync_is_fatal_and_acknowledges_nothing() {
     assert_eq!(shard.put(1, "b", b"2").await, Err(ProposeError::Unknown));
     cluster.until("the report", |cluster| !cluster.fatal().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_rows_are_gone_does_not_begin_anew_with_its_old_votes() {
+    let mut cluster = Cluster::of_three(26).await;
+    let mut shard = cluster.lead(1).await;
+    shard.put(1, "a", b"1").await.expect("a decision");
+    cluster.converge(1).await;
+    let victim = (1..=3).find(|node| *node != shard.group.status().leader).expect("a follower");
+    cluster.crash(victim);
+    cluster.lose_rows(victim);
+    let error = cluster.try_start(victim).await.expect_err("rows are gone").to_string();
+    assert!(error.contains("entries of the groups [1], whose rows are gone"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_removed_is_gone_after_a_crash_at_any_moment_or_there_as_a_whole() {
+    for changes in 0..12 {
+        let mut cluster = Cluster::of_three(27).await;
+        let mut shard = cluster.lead(1).await;
+        shard.put(1, "a", b"1").await.expect("a decision");
+        cluster.converge(1).await;
+        let victim = (1..=3).find(|node| *node != shard.group.status().leader).expect("a follower");
+        cluster.node(victim).vfs.cut_power_after(changes);
+        let removed = cluster.groups(victim).remove(1).await.is_ok();
+        cluster.crash(victim);
+        cluster.start(victim).await;
+        assert!(!(removed && cluster.groups(victim).group(1).is_some()), "after {changes} changes it came back");
+    }
+}

@@ -137,12 +137,16 @@ fn work_off(draft: &mut Draft<'_>) {
         let Some(schedule) = &draft.chain().schedule else { return };
         let head = &schedule.head;
         let room = STARTS_MAX.saturating_sub(head.starting.len());
-        if head.buffered.is_empty() || room == 0 || head.running.iter().any(|run| run.asked) {
+        if head.buffered.is_empty() || room == 0 {
             return;
         }
         let is_running = !head.running.is_empty() || head.starting.iter().any(|start| !start.overlapping);
         let default = definition.policies.unwrap_or_default().overlap_policy();
-        let mut plan = overlap::plan(&head.buffered, is_running, default);
+        let mut plan = if head.running.iter().any(|run| run.asked) {
+            overlap::regardless(&head.buffered, default)
+        } else {
+            overlap::plan(&head.buffered, is_running, default)
+        };
         // What there is no room for waits in front of the others.
         let later = plan.overlapping.split_off(plan.overlapping.len().min(room));
         drop(plan.kept.splice(0..0, later));

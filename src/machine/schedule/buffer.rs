@@ -66,6 +66,18 @@ pub(super) fn plan(buffered: &[ScheduleBuffered], is_running: bool, default: Pol
     plan
 }
 
+/// What to do while it is not known what runs: what may run beside everything starts, unless what waits with it may
+/// be about to end all that runs.
+pub(super) fn regardless(buffered: &[ScheduleBuffered], default: Policy) -> Plan {
+    let ends_others =
+        |start: &ScheduleBuffered| matches!(policy(start, default), Policy::CancelOther | Policy::TerminateOther);
+    if buffered.iter().any(ends_others) {
+        return Plan { kept: buffered.to_vec(), ..Plan::default() };
+    }
+    let (overlapping, kept) = buffered.iter().partition(|start| policy(start, default) == Policy::AllowAll);
+    Plan { overlapping, kept, ..Plan::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +117,16 @@ mod tests {
         assert_eq!(outcome(&[CancelOther; 3], false), of(&[], Some(2), &[], 0));
         assert_eq!(outcome(&[CancelOther; 2], true), of(&[], None, &[0, 1], 0));
         assert_eq!(outcome(&[AllowAll, Skip, AllowAll], true), of(&[0, 2], None, &[], 1));
+    }
+
+    #[test]
+    fn only_what_may_overlap_starts_while_it_is_not_known_what_runs() {
+        use Policy::*;
+        let known = buffered(&[Skip, AllowAll, BufferOne]);
+        let plan = regardless(&known, Skip);
+        assert_eq!((plan.overlapping, plan.kept), (known[1..2].to_vec(), [known[0], known[2]].to_vec()));
+        let known = buffered(&[CancelOther, AllowAll]);
+        assert_eq!(regardless(&known, Skip), Plan { kept: known.clone(), ..Plan::default() });
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl fmt::Debug for Log {
 }
 
 impl Log {
-    /// Opens the log in a directory (created when it is not there), reads all of it, and starts its writer.
+    /// Opens the log in a directory (created when it is not there; its beginning is durable when this returns), reads
+    /// all of it, and starts its writer.
     /// [`LogError::Corrupt`] when synced bytes are damaged: then nothing was changed on disk.
     /// Must be called inside a tokio runtime.
     pub async fn open(
@@ -178,7 +179,22 @@ impl Log {
             state.head == 0
         };
         writer::start(&shared, tasks, session, chain).map_err(|error| LogError::Open(error.to_string().into()))?;
-        Ok(Self { owner: Arc::new(Owner { shared, tasks: tasks.clone(), created }) })
+        let log = Self { owner: Arc::new(Owner { shared, tasks: tasks.clone(), created }) };
+        if created {
+            log.begin().await?;
+        }
+        Ok(log)
+    }
+
+    /// Makes the beginning of the first segment durable: a log in which nothing was written yet is not one that is gone.
+    async fn begin(&self) -> Result<(), LogError> {
+        let (done, begun) = tokio::sync::oneshot::channel();
+        let tell: Done = Box::new(move |result| drop(done.send(result)));
+        self.submit(tell, |state| {
+            state.begin();
+            Ok(())
+        });
+        begun.await.unwrap_or(Err(LogError::Closed))
     }
 
     /// Whether there was no log in the directory. A node that has an identity but finds no log has lost its

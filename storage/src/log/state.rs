@@ -221,6 +221,11 @@ impl State {
 
     // ------------------------------------------------------------ the stream
 
+    /// Begins the first segment.
+    pub(super) fn begin(&mut self) {
+        self.make_room(0);
+    }
+
     /// Puts a record at the end of the stream.
     fn put(&mut self, group: u64, record: &Record<'_>) -> Place {
         self.make_room(record.room());

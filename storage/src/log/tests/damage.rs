@@ -201,14 +201,15 @@ fn a_hole_before_a_later_batch_is_damage() {
         }
         log.close().await;
         let path = dir().join("00000001.seg");
-        for batch in 1..6 {
+        // The first is the beginning of the log.
+        for batch in 1..7 {
             let holed = vfs.fork(1);
             holed.open(&path, crate::vfs::Open::Existing).unwrap().write_at(&[0; 512], batch * 512).unwrap();
             assert!(refuses(&holed).await.contains("is damaged"));
         }
         // The very last one missing is what a crash before its sync leaves.
         let torn = vfs.fork(1);
-        torn.open(&path, crate::vfs::Open::Existing).unwrap().write_at(&[0; 512], 6 * 512).unwrap();
+        torn.open(&path, crate::vfs::Open::Existing).unwrap().write_at(&[0; 512], 7 * 512).unwrap();
         let log = open(&torn, SMALL, &sessions).await.unwrap();
         assert_eq!(log.state(1).last, Some(id(1, 6)));
     });
@@ -233,8 +234,8 @@ fn a_batch_of_another_history_is_damage() {
         let [here, there] =
             histories.map(|vfs| vfs.open(&path, crate::vfs::Open::Existing).map(|file| (vfs, file)).unwrap());
         let mut batch = [0; 512];
-        there.1.read_at(&mut batch, 512).unwrap();
-        here.1.write_at(&batch, 512).unwrap();
+        there.1.read_at(&mut batch, 1024).unwrap();
+        here.1.write_at(&batch, 1024).unwrap();
         let what = refuses(&here.0).await;
         assert!(what.contains("does not follow"), "{what}");
     });

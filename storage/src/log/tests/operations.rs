@@ -43,6 +43,16 @@ fn everything_is_there_again() {
 }
 
 #[test]
+fn a_log_that_was_created_and_never_written_to_is_there_after_a_power_cut() {
+    run(async {
+        let (vfs, sessions) = (ModelVfs::new(1), Sessions::default());
+        assert!(open(&vfs, SMALL, &sessions).await.unwrap().was_created());
+        vfs.crash();
+        assert!(!open(&vfs, SMALL, &sessions).await.unwrap().was_created());
+    });
+}
+
+#[test]
 fn truncating_and_purging_at_the_edges() {
     run(async {
         let (vfs, sessions) = (ModelVfs::new(1), Sessions::default());
